@@ -14,8 +14,9 @@ from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.filters import Filter, takers
 from shop_poller.core.messages import MessageFormat, alert_notification, dead_letters_notification
 from shop_poller.core.model import ALERTS, EventType
+from shop_poller.core.plain_text import one_line
 from shop_poller.observability.logging import Log
-from shop_poller.ports import STORE, Alert, AlertState, DeliveryHistory, NewDelivery
+from shop_poller.ports import STORE, Alert, AlertState, DeliveryHistory, NewDelivery, PollFailure
 
 SUMMARY_EVERY = timedelta(hours=1)
 MOST_COUNTED = 1000
@@ -26,7 +27,11 @@ WORKED = "worked:"
 """Prefix of the stored entries that remember that a sink has delivered."""
 DIGEST_MADE = "digest:"
 """Prefix of the stored entries that remember the last digest of a sink."""
-MARKERS = (DEAD_LETTERS_REPORTED, WORKED, DIGEST_MADE)
+POLLS_FAIL = "polls-fail:"
+"""Prefix of the stored entry that remembers why polls fail now; the error text follows. Commands read it."""
+MOST_REMEMBERED = 500
+"""Characters of that text."""
+MARKERS = (DEAD_LETTERS_REPORTED, WORKED, DIGEST_MADE, POLLS_FAIL)
 """Prefixes of stored entries that are not alerts."""
 ABOUT_OURSELVES = ALERTS | {EventType.TEST}
 """Dead letters of these events are not reported: each report could cause the next one."""
@@ -91,6 +96,35 @@ class AlertManager:
             "alert raised", service=service, error_type=alert.cause, since=alert.since.isoformat()
         )
         self._on_new_deliveries()
+
+    async def remember_failure(self, failure: PollFailure) -> None:
+        """Remember why polls fail. It is written when they begin to fail, and when the kind of error changes.
+
+        Raises:
+            TemporaryError: STORE; call again.
+        """
+        before = [alert for service, alert in self._raised.items() if service.startswith(POLLS_FAIL)]
+        if any(one.cause is failure.kind for one in before):
+            return
+        since = min([failure.since, *(one.since for one in before)])
+        service = f"{POLLS_FAIL}{one_line(failure.text, MOST_REMEMBERED)}"
+        alert = Alert(service, failure.kind, since)
+        await self._alerts.raise_alert(self._message_format.shop_id, alert, (), self._now())
+        self._raised[service] = alert
+        await self.forget_failure(but=service)
+
+    async def forget_failure(self, *, but: str = "") -> None:
+        """Forget why polls failed.
+
+        Args:
+            but: an entry to keep.
+
+        Raises:
+            TemporaryError: STORE; call again.
+        """
+        for service in [one for one in self._raised if one.startswith(POLLS_FAIL) and one != but]:
+            await self._alerts.clear_alert(self._message_format.shop_id, service, (), self._now())
+            del self._raised[service]
 
     def remember_unstored(self, service: str, *, cause: ErrorKind, since: datetime) -> None:
         """Remember an outage that could not be stored; it is reported when the service works again."""
@@ -241,3 +275,11 @@ class AlertManager:
             NewDelivery(sink, notification, self._message_format.render(sink, notification))
             for sink in others
         ]
+
+
+def stored_failure(alerts: Mapping[str, Alert]) -> PollFailure | None:
+    """Return why polls fail, from the stored alerts; None if the last poll succeeded."""
+    for service, alert in alerts.items():
+        if service.startswith(POLLS_FAIL):
+            return PollFailure(alert.cause, service.removeprefix(POLLS_FAIL), alert.since)
+    return None

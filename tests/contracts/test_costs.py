@@ -329,6 +329,7 @@ print(json.dumps(sorted(sys.modules)))
 UNWANTED = (
     "apprise", "celery", "fakeredis", "hypothesis", "jinja2", "markdown_it", "mcp", "pydantic.v1", "redis",
     "shop_poller.cli.check", "shop_poller.cli.demo", "shop_poller.cli.preview", "shop_poller.cli.replay",
+    "shop_poller.cli.each_shop", "shop_poller.cli.status_command", "shop_poller.cli.check_command",
     "shop_poller.cli.help_page", "shop_poller.cli.usage_errors", "shop_poller.core.recognition",
     "shop_poller.core.examples", "shop_poller.simulator",
     "shop_poller.runtime.balancer", "shop_poller.runtime.egress", "shop_poller.runtime.fleet_status",

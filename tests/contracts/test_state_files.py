@@ -1,5 +1,6 @@
 """The files of a state: what is refused in their place, and what is noticed while they are open."""
 
+import fcntl
 import os
 import shutil
 import sqlite3
@@ -11,7 +12,7 @@ import pytest
 
 from shop_poller.core.errors import PermanentError, TemporaryError
 from shop_poller.stores.sqlite import SqliteStore
-from shop_poller.stores.sqlite.file import lock_for
+from shop_poller.stores.sqlite.file import lock_for, lock_owner
 from support.deliveries import SHOP, batch, known_order, new_deliveries, put
 
 pytestmark = pytest.mark.anyio
@@ -125,8 +126,6 @@ async def test_a_lock_that_is_deleted_between_opening_and_locking_is_made_anew(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the next one locks another file of that name, and there are two writers."""
-    import fcntl  # noqa: PLC0415 - to be patched
-
     make_folder(path.parent)
     lock, real, opened = Path(f"{path}.lock"), fcntl.flock, list[int]()
 
@@ -292,3 +291,31 @@ async def test_a_permission_that_is_gone_is_no_file_that_is_gone(path: Path) -> 
         set_mode(path, mode)
         assert await store.renew()
     await store.aclose()
+
+
+async def test_who_has_the_lock_is_shown_and_the_lock_stays_free(path: Path) -> None:
+    assert lock_owner(path) == "", "there is no state yet"
+    store = await SqliteStore.open(path)
+    assert lock_owner(path) == str(os.getpid())
+    await store.aclose()
+    assert lock_owner(path) == ""
+    os.close(lock_for(path))
+
+
+def test_a_process_that_starts_while_somebody_looks_gets_the_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.mkdir()
+    os.close(lock_for(path))
+    viewer = os.open(f"{path}.lock", os.O_RDONLY)
+    fcntl.flock(viewer, fcntl.LOCK_SH)
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            os.close(viewer)
+
+    monkeypatch.setattr("shop_poller.stores.sqlite.file.time.sleep", wait)
+    os.close(lock_for(path))
+    assert len(waits) == 2

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from shop_poller.cli import deliveries
-from shop_poller.cli.dead_letters import DeadLetterFilter
+from shop_poller.cli.dead_letter_moves import DeadLetterFilter
 from shop_poller.config.settings import Settings
 from shop_poller.core.errors import PermanentError
 from shop_poller.ports import Ack, FinishedDelivery

@@ -9,9 +9,11 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from shop_poller.alerts import stored_failure
 from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.model import Query
 from shop_poller.polling.plan import PollPlan, TickReport
+from shop_poller.ports import PollFailure
 from shop_poller.sources.woocommerce.statuses import MEANINGS
 from support.shop_harness import SHOP, FakeShop, FakeSink, ShopHarness, down, refused, shop_harness
 from support.virtual_time import EPOCH
@@ -270,3 +272,57 @@ async def test_a_tick_after_which_the_sweep_fails_counts_as_good(path: Path) -> 
         for_sweeps(it, down(ErrorKind.UNAVAILABLE, retry_after_s=600))
         await it.poller.between_ticks(TickReport(), anyio.current_time() + 60)
         assert it.poller.failure is None
+
+
+async def _failure(it: ShopHarness) -> PollFailure | None:
+    return stored_failure(await it.store.alerts(SHOP))
+
+
+async def test_why_polls_fail_is_stored_until_one_succeeds(path: Path) -> None:
+    async with shop_harness(path) as it, it.running():
+        await anyio.sleep(61)
+        assert await _failure(it) is None
+        it.shop.down = down(ErrorKind.UNAVAILABLE)
+        await anyio.sleep(120)
+        first = await _failure(it)
+        assert first is not None
+        assert (first.kind, first.text) == (ErrorKind.UNAVAILABLE, it.shop.down.text)
+        it.shop.down = down(ErrorKind.TIMEOUT)
+        await anyio.sleep(120)
+        assert await _failure(it) == PollFailure(ErrorKind.TIMEOUT, it.shop.down.text, first.since)
+        assert told(it.sinks[0]) == [], "it is no alert"
+        it.shop.down = None
+        await anyio.sleep(120)
+        assert await it.store.alerts(SHOP) == {}
+
+
+async def test_why_polls_fail_outlasts_a_restart(path: Path) -> None:
+    async with shop_harness(path) as it, it.running():
+        it.shop.down = down(ErrorKind.UNAVAILABLE)
+        await anyio.sleep(120)
+        before = await _failure(it)
+    assert before is not None
+    async with shop_harness(path) as it, it.running():
+        it.shop.down = down(ErrorKind.UNAVAILABLE)
+        await anyio.sleep(120)
+        assert await _failure(it) == before
+        it.shop.down = None
+        await anyio.sleep(120)
+        assert await _failure(it) is None
+
+
+async def test_why_polls_fail_is_stored_later_if_the_store_fails_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop_harness(path) as it, it.running():
+        await anyio.sleep(61)
+        fails = break_store(it, monkeypatch, "raise_alert")
+        fails.append(True)
+        it.shop.down = down(ErrorKind.UNAVAILABLE)
+        await anyio.sleep(180)
+        assert await _failure(it) is None
+        fails.clear()
+        await anyio.sleep(60)
+        failure = await _failure(it)
+        assert failure is not None
+        assert failure.kind is ErrorKind.UNAVAILABLE

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from shop_poller.cli import replay
-from shop_poller.cli.dead_letters import AT_ONCE
+from shop_poller.cli.dead_letter_moves import AT_ONCE
 from shop_poller.cli.replay import ReplayFilter
 from shop_poller.clock import now
 from shop_poller.config.settings import Settings

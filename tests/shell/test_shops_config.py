@@ -75,6 +75,14 @@ def test_each_shop_has_what_its_table_says_and_else_what_is_said_for_all(folder:
     assert {"ck_honey", "cs_honey"} <= {*honey.secrets}
 
 
+def test_a_shop_has_the_tags_of_its_table_each_once(folder: Path) -> None:
+    tagged = TWO.replace("= 120", '= 120\ntags = ["premium", "чай", "premium", "2026-q4"]')
+    honey, tea = shops_config(folder, tagged)
+    assert (honey.tags, tea.tags) == ((), ("premium", "чай", "2026-q4"))
+    alone = tagged.replace("= 120", "= 120\nwas_alone = true")
+    assert shops_config(folder, alone)[1].tags == tea.tags
+
+
 def test_each_shop_has_a_place_of_its_own(folder: Path) -> None:
     honey, tea = shops_config(folder, TWO)
     assert honey.state == Path("/var/lib/shop-poller/state.db.shops/honey.db")
@@ -153,6 +161,12 @@ def test_without_tables_there_is_the_one_shop_of_the_variables(folder: Path) -> 
         ),
         (("HONEY_SECRET", "BLANK_ONE"), "shop honey: woocommerce_consumer_secret_env: should be the name of"),
         (("= 120", '= 120\nwas_alone = "yes"'), "shop tea: was_alone: should be true or false"),
+        (("= 120", '= 120\ntags = "premium"'), 'tea: tags: should be a list such as ["premium", "berlin"]'),
+        (("= 120", "= 120\ntags = [1]"), "shop tea: tags: should be a list"),
+        (("= 120", f"= 120\ntags = {['one', *map(str, range(10))]}"), "tea: tags: has 11 tags; 10 at most"),
+        (("= 120", '= 120\ntags = ["words/apart"]'), "shop tea: tags: a tag should be up to 30 letters"),
+        (("= 120", f'= 120\ntags = ["{"a" * 31}"]'), "shop tea: tags: a tag should be up to 30 letters"),
+        (("= 120", '= 120\ntags = ["ck_tea ck_tea"]'), "shop tea: tags: a tag should be up to 30 letters"),
         (("= 120", '= 120\nshop_log_level = "info"'), "shop tea: shop_log_level: is for all shops"),
         (("= 120", '= 120\nshop_webhook_secret = "12345678"'), "shop_webhook_secret: there is no such"),
         (("[[shops]]", "[shops]", 1), "cannot be read as TOML"),

@@ -49,7 +49,6 @@ def test_it_changes_nothing(site: Site) -> None:
         ("notifications/initialized", None),
         ("tools/list", None),
         ("tools/call", "woocommerce-orders-list"),  # `auto` sees that it answers
-        ("tools/call", "woocommerce-orders-list"),
         ("tools/call", "woocommerce-orders-list"),  # the recent ones, for their statuses
         ("DELETE", None),
     ]

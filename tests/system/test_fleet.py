@@ -53,7 +53,10 @@ def test_three_shops_are_watched_by_one_process(site: Site, shops: dict[str, Run
     missing = site.run("dead", "list", "--config", "shops.toml")
     assert (missing.code, missing.complaints) == (
         2,
-        ["shop-poller: --shop: is missing, and there are 3 shops: honey, tea, bread"],
+        [
+            "shop-poller: there are 3 shops (honey, tea, bread); choose some by --shop or --tag,"
+            " or all by --all"
+        ],
     )
 
 
@@ -71,10 +74,19 @@ def test_one_shop_or_all_of_them_are_polled_and_muted(site: Site, shops: dict[st
             wait_until(lambda: 'shop_lease_held{shop="bread"} 1.0' in daemon.get("/metrics").text, "a lease")
             which = site.run("poll", "now", *config)
             assert (which.code, which.complaints) == (
-                2, ["shop-poller: there are several shops; name one by --shop, or give --all"],
+                2,
+                [
+                    "shop-poller: there are 3 shops (honey, tea, bread); choose some by --shop or --tag,"
+                    " or all by --all"
+                ],
             )  # fmt: skip
             assert site.run("poll", "now", "--all", *config).lines == [
-                f"{name}: The shop is being polled." for name in NAMES
+                *(f"{name}: The shop is being polled." for name in NAMES),
+                "3 shops, 0 failed",
+            ]
+            asked = site.run("poll", "now", "--shop", "tea", "--shop", "bread", "--json", *config)
+            assert json.loads(asked.stdout) == [
+                {"shop": name, "polled": True, "answer": "The shop is being polled."} for name in NAMES[1:]
             ]
             muted = site.run("mute", "crm", "--shop", "tea", "--events", "new", *config)
             assert muted.last.startswith("tea: crm: shop.order.new muted until 20")
@@ -98,13 +110,15 @@ def test_one_shop_or_all_of_them_are_polled_and_muted(site: Site, shops: dict[st
 
 def test_each_shop_is_checked_and_the_bad_one_is_named(site: Site, shops: dict[str, RunningShop]) -> None:
     well = site.run("shops", "check", "--config", "shops.toml")
-    assert (well.code, sorted(well.lines)) == (0, [f"ok    {name}" for name in sorted(NAMES)])
+    assert (well.code, well.lines) == (0, [*(f"ok    {name}" for name in NAMES), "3 shops, 0 failed"])
     config = site.home / "shops.toml"
     config.write_text(config.read_text().replace(shops["tea"].url, "http://127.0.0.1:1/"), encoding="utf-8")
     bad = site.run("shops", "check", "--config", "shops.toml")
     assert bad.code == 3
-    (line,) = [line for line in bad.lines if not line.startswith("ok")]
+    _, line, _, last = bad.lines
     assert line.startswith("FAIL  tea: shop: ")
+    assert last == "3 shops, 1 failed"
+    assert bad.complaints == []
 
 
 @pytest.mark.usefixtures("shops")
@@ -140,4 +154,9 @@ def test_two_replicas_share_them_and_a_kill_loses_nothing(
             shop.shop.create_order("processing")
         wait_until(lambda: len({*site.receiver.event_ids}) == 3, "all orders", within_s=PROMISE_S)
         assert two.get("/healthz").json()["shops"] == "3 of 3"
+        well = site.run("status", "--all", "--config", "shops.toml")
+        assert (well.code, well.last[:17]) == (0, "3 shops, 0 failed")
         assert two.stop() == 0
+        stopped = site.run("status", "--all", "--config", "shops.toml")
+        assert (stopped.code, stopped.last[:17]) == (3, "3 shops, 3 failed")
+        assert stopped.stdout.count("no daemon watches it") == 3

@@ -114,7 +114,7 @@ def test_an_example_does_what_it_says(site: Site, example: str) -> None:
         done.code,
         [line for line in done.complaints if "SHOP_NOTIFY_URLS does not name" not in line],
     ) == (
-        0,
+        3 if args[0] == "status" else 0,  # no daemon runs
         [],
     )
     assert done.stdout or "--json" in args

@@ -32,7 +32,7 @@ def test_preview_shows_past_events_and_a_broken_template_stops_everything(site: 
     for command in (["run"], ["run", "--once"], ["check"], ["notify-test"], ["preview"]):
         stopped = site.run(*command)
         assert (stopped.code, stopped.complaints) == (2, [f"shop-poller: {problem}"]), command
-    assert site.run("status").code == 0, "what sends nothing needs no template"
+    assert site.run("status").code == 3, "no daemon runs, but what sends nothing needs no template"
 
 
 def test_preview_names_what_it_does_not_know(site: Site) -> None:

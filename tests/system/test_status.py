@@ -1,10 +1,14 @@
 """`status`: where polling and deliveries stand, before, beside and after the daemon."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from shop_poller.simulator import faults
 from support.commands import wait_until
 from support.receivers import Post, reserved_port
 from support.site import SHOP_ID, Site
+
+NO_DAEMON = "no daemon watches this shop; start it with `shop-poller run`"
 
 
 def test_before_anything_there_is_no_state(site: Site) -> None:
@@ -19,8 +23,11 @@ def test_before_anything_there_is_no_state(site: Site) -> None:
 def test_of_a_shop_that_was_never_polled(site: Site) -> None:
     assert site.once().code == 0
     done = site.run("status", SHOP_ID="another.example")
-    assert done.code == 0
-    assert done.lines == ["shop        another.example: never polled with this state"]
+    assert done.code == 3
+    assert done.lines == [
+        "shop        another.example: never polled with this state",
+        f"problem     {NO_DAEMON}",
+    ]
     status = site.status(SHOP_ID="another.example")
     assert status == {
         "shop": "another.example",
@@ -29,6 +36,7 @@ def test_of_a_shop_that_was_never_polled(site: Site) -> None:
         "cursor_at": None,
         "baseline_at": None,
         "learning": None,
+        "problems": [NO_DAEMON],
         "known_orders": 0,
         "set_aside": {},
         "rows_set_aside": [],
@@ -116,3 +124,31 @@ def test_names_alerts_and_what_was_set_aside(site: Site) -> None:
     lines = site.run("status").lines
     assert any(line.startswith(f"set aside   order {broken}: date_modified_gmt") for line in lines)
     assert any(line.startswith(f"alert       {SHOP_ID}: AuthenticationError since ") for line in lines)
+
+
+def test_that_polls_fail_or_the_daemon_does_not_run_is_told_with_the_reason_and_an_exit_code(
+    site: Site,
+) -> None:
+    with site.daemon():
+        site.polled()
+        well = site.run("status")
+        assert (well.code, [line for line in well.lines if line.startswith("problem")]) == (0, [])
+        site.served.faults.add(faults.bad_gateway())
+        failing = wait_until(lambda: _failing(site), "a failed poll")
+        (problem,) = failing["problems"]
+        assert failing["polls_fail"]["error_type"] == "UnavailableError"
+        assert "502" in failing["polls_fail"]["error"]
+        since = failing["polls_fail"]["since"]
+        assert problem == f"polls fail since {since}: {failing['polls_fail']['error']}"
+        told = site.run("status")
+        assert (told.code, f"problem     {problem}" in told.lines) == (3, True)
+        site.served.faults.clear()
+        wait_until(lambda: not _failing(site), "a good poll")
+        assert site.run("status").code == 0
+    stopped = site.run("status")
+    assert (stopped.code, f"problem     {NO_DAEMON}" in stopped.lines) == (3, True)
+
+
+def _failing(site: Site) -> Any:
+    status = site.status()
+    return status if "polls_fail" in status else None

@@ -27,12 +27,15 @@ from shop_poller.runtime.message_templates import load_templates
 SINK_TIMEOUT_S = 10.0
 
 
-async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator[CheckResult]:
+async def check(
+    settings: Settings, files: Sequence[Path] = (), *, briefly: bool = False
+) -> AsyncIterator[CheckResult]:
     """Check everything that the daemon needs, except its templates; changes nothing.
 
     Args:
         settings: as loaded.
         files: the files that secrets or settings were read from.
+        briefly: send no requests for what is only advice.
     """
     text: str = Text(
         "shop {shop}, every {interval:g} s, {sinks} sink(s)",
@@ -57,7 +60,7 @@ async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator
             count=shown,
         )
         yield CheckResult("settings", Text("settings"), text)
-    async for finding in check_shop(settings):
+    async for finding in check_shop(settings, briefly=briefly):
         yield finding
     yield await check_state(settings)
     for line in summary(exposed([settings], files)):

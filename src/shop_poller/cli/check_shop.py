@@ -49,8 +49,12 @@ class ShopAnswer:
     answered_in_s: float
 
 
-async def ask_shop(settings: Settings) -> ShopAnswer:
+async def ask_shop(settings: Settings, *, reads_recent: bool = True) -> ShopAnswer:
     """Ask the shop for orders, as polling does.
+
+    Args:
+        settings: as loaded.
+        reads_recent: also read the newest orders.
 
     Raises:
         ShopPollerError: it cannot be polled with these settings.
@@ -58,10 +62,10 @@ async def ask_shop(settings: Settings) -> ShopAnswer:
     source = make_source(settings)
     began = anyio.current_time()
     try:
-        page = await source.fetch(PROBE)
+        page = await (source.probe() if isinstance(source, Auto) else source.fetch(PROBE))
         answered_in_s = anyio.current_time() - began
         choice = source.choice if isinstance(source, Auto) else None
-        recent = await _recent(source)
+        recent = await _recent(source) if reads_recent else []
     finally:
         await source.aclose()
     dialect = choice.dialect if choice else Dialect(settings.shop_dialect)
@@ -69,10 +73,15 @@ async def ask_shop(settings: Settings) -> ShopAnswer:
     return ShopAnswer(page, recent, dialect, why, answered_in_s)
 
 
-async def check_shop(settings: Settings) -> AsyncIterator[CheckResult]:
-    """Check the shop, its keys, its dialect, its statuses and its clock."""
+async def check_shop(settings: Settings, *, briefly: bool = False) -> AsyncIterator[CheckResult]:
+    """Check the shop, its keys, its dialect, its statuses and its clock.
+
+    Args:
+        settings: as loaded.
+        briefly: send no requests for what is only advice.
+    """
     try:
-        answer = await ask_shop(settings)
+        answer = await ask_shop(settings, reads_recent=not briefly)
     except ShopPollerError as error:
         if error.kind in {ErrorKind.AUTHENTICATION, ErrorKind.NOT_FOUND}:
             yield CheckResult("shop", Text("shop"), Text("answers"))
@@ -88,7 +97,7 @@ async def check_shop(settings: Settings) -> AsyncIterator[CheckResult]:
     yield CheckResult("shop", Text("keys"), Text("accepted, with the right to view orders"))
     dialect = Text("{dialect}: {why}", dialect=answer.dialect, why=answer.why)
     yield CheckResult("shop", Text("dialect"), dialect)
-    if BLIND_TO[answer.dialect]:
+    if BLIND_TO[answer.dialect] and not briefly:
         yield CheckResult("shop", Text("dialect"), await _blind(settings, answer.dialect))
     sees_payment = PAYMENT_DATE not in BLIND_TO[answer.dialect]
     for text in custom_statuses(answer.recent, settings, sees_payment=sees_payment):

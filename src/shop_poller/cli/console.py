@@ -46,6 +46,9 @@ ShopId = Annotated[
 SinkName = Annotated[str | None, typer.Option("--sink", metavar="NAME", help="Only this sink.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON object per line.")]
+AsDocument = Annotated[
+    bool, typer.Option("--json", help="For programs: one JSON object, or a list of several shops.")
+]
 
 CUT_SHORT = 141
 """The exit code when the reader of standard output has closed it, as shells show SIGPIPE."""
@@ -68,11 +71,12 @@ class CommandError(Exception):
 
     Attributes:
         text: why, and what to do, in one line; it can be shown in another language.
+        code: the exit code.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, code: Exit = Exit.SETTINGS) -> None:
         super().__init__(text)
-        self.text = text
+        self.text, self.code = text, code
 
 
 class OutputError(OSError):

@@ -1,18 +1,20 @@
 """The commands `dead list`, `dead show`, `dead replay` and `dead drop`. The daemon may be running."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, Any
 
 import anyio
 import typer
 
+from shop_poller.cli.chosen_shops import AllShops, ChosenShops, ShopIds, ShopTags, load_chosen
 from shop_poller.cli.console import (
-    CommandError,
+    AsDocument,
     Config,
     EnoughError,
+    Exit,
     ShopId,
     SinkName,
     Yes,
@@ -25,15 +27,22 @@ from shop_poller.cli.console import (
     say,
     store_of,
 )
+from shop_poller.cli.dead_letter_moves import (
+    Action,
+    DeadLetterFilter,
+    DeadLettersChanged,
+    UnknownDeadLetterError,
+    UnknownSinkError,
+    find,
+    move,
+)
 from shop_poller.cli.deliveries import Id, detail_lines, list_command
+from shop_poller.cli.each_shop import as_document, column, exit_with_worst, finish, run_each, say_document
 from shop_poller.config.settings import Settings
-from shop_poller.core.showing import shown
-from shop_poller.core.translatable import Text
-from shop_poller.ports import DeadLetter, DeadLetters, DeliveryStatus, StoredDelivery
-from shop_poller.stores import concurrent_store, peek_store
+from shop_poller.core.translatable import Text, joined
+from shop_poller.ports import DeadLetter, DeliveryStatus, StoredDelivery
+from shop_poller.stores import peek_store
 
-AT_ONCE = 100
-"""Dead letters per commit: the daemon waits for each commit."""
 MOST_DAYS = 36_500
 
 app = make_app(name="dead", no_args_is_help=True, help="Show, replay or drop dead letters.")
@@ -49,88 +58,6 @@ NewerThan = Annotated[
 ]
 Everything = Annotated[bool, typer.Option("--all", help="All dead letters.")]
 
-Action = Literal["replay", "drop"]
-
-
-class UnknownDeadLetterError(CommandError):
-    """There is no dead letter with that id."""
-
-    def __init__(self, seq: int) -> None:
-        super().__init__(Text("there is no dead letter {id}; `shop-poller dead list` lists them", id=seq))
-
-
-class UnknownSinkError(CommandError):
-    """No delivery was ever meant for a sink of that name; the text lists the known ones."""
-
-    def __init__(self, name: str, known: Collection[str]) -> None:
-        super().__init__(
-            Text(
-                "no sink is named {name} in the settings or in dead letters; known sinks: {known}",
-                name=shown(name, is_name=True),
-                known=", ".join(sorted(known)) or Text("none"),
-            )
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterFilter:
-    """Which dead letters are meant: those with these ids, or those that match every other field.
-
-    Attributes:
-        older_than: time since they failed.
-        newer_than: likewise.
-    """
-
-    ids: frozenset[int] = frozenset()
-    sink: str | None = None
-    older_than: timedelta | None = None
-    newer_than: timedelta | None = None
-    everything: bool = False
-
-    @property
-    def problem(self) -> str:
-        """What is wrong with the filter, in one line; "" if nothing is."""
-        fits = [self.sink is not None, self.older_than is not None, self.newer_than is not None]
-        ways = [bool(self.ids), any(fits), self.everything]
-        if sum(ways) == 1:
-            return ""
-        ask = Text("name their ids, or use --sink, --older-than, --newer-than, or --all")
-        if any(ways):
-            return Text("{advice}; only one of these", advice=ask)
-        return Text("which dead letters? {advice}", advice=ask)
-
-    async def find(self, dead_letters: DeadLetters, shop: str, now: datetime) -> list[int]:
-        """Return the ids of the dead letters that match, in the order of their events.
-
-        Raises:
-            UnknownDeadLetterError: there is none with one of the ids.
-        """
-        found = await dead_letters.dead_ids(
-            shop,
-            sink=self.sink,
-            since=None if self.newer_than is None else now - self.newer_than,
-            before=None if self.older_than is None else now - self.older_than,
-        )
-        if not self.ids:
-            return found
-        for missing in sorted(self.ids.difference(found)):
-            raise UnknownDeadLetterError(missing)
-        return [seq for seq in found if seq in self.ids]
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLettersChanged:
-    """What `move` did.
-
-    Attributes:
-        moved: dead letters that still existed when they were processed.
-        orphans: sinks with waiting deliveries that no setting names.
-    """
-
-    moved: int
-    orphans: tuple[str, ...] = ()
-
-
 app.command(
     "list",
     help="List dead letters, the latest first; the daemon may be running.",
@@ -138,6 +65,7 @@ app.command(
 Examples:
   shop-poller dead list
   shop-poller dead list --sink crm --limit 500 --json
+  shop-poller dead list --all
 Exit codes: 2 settings, 4 cannot print, 5 state.""",
 )(list_command(dead=True))
 
@@ -168,30 +96,83 @@ def move_command(action: Action) -> Callable[..., None]:
         *,
         ids: Ids = None,
         config: Config = None,
-        shop: ShopId = None,
+        shop: ShopIds = None,
+        tag: ShopTags = None,
+        all_shops: AllShops = False,
         sink: SinkName = None,
         older_than: OlderThan = None,
         newer_than: NewerThan = None,
         everything: Everything = False,
         yes: Yes = False,
+        as_json: AsDocument = False,
     ) -> None:
         older, newer = (None if days is None else timedelta(days=days) for days in (older_than, newer_than))
         choice = DeadLetterFilter(frozenset(ids or ()), sink, older, newer, everything)
         if choice.problem:
             raise refused(choice.problem)
-        settings = load_settings(config, shop)
-        try:
-            chosen = anyio.run(find, settings, choice)
-        except (UnknownDeadLetterError, UnknownSinkError) as error:
-            raise refused(error.text) from error
-        if chosen:
-            _move(action, settings, chosen, yes=yes)
-        elif action == "drop":
-            say(Text("there is nothing to drop"))
+        chosen = load_chosen(config, shop, tag, all_shops=all_shops, needs_shop_keys=True)
+        if chosen.is_list:
+            _move_each(action, chosen, choice, yes=yes, as_json=as_json)
         else:
-            say(Text("there is nothing to replay"))
+            _move_of_one(action, chosen.only, choice, yes=yes, as_json=as_json)
 
     return run
+
+
+def _move_of_one(
+    action: Action, settings: Settings, choice: DeadLetterFilter, *, yes: bool, as_json: bool
+) -> None:
+    try:
+        found = anyio.run(find, settings, choice)
+    except (UnknownDeadLetterError, UnknownSinkError) as error:
+        raise refused(error.text) from error
+    done = DeadLettersChanged(0, len(found))
+    if found and not _is_agreed(action, len(found), yes=yes):
+        if not as_json:
+            say(Text("nothing was changed"))
+            return
+    elif found:
+        done = anyio.run(move, settings, action, found)
+    if as_json:
+        say_document({"shop": settings.shop, **_as_dict(action, done)})
+    else:
+        say(_moved(action, done.moved, len(found)) if found else _nothing(action))
+    _complain_of_orphans(done)
+
+
+def _move_each(
+    action: Action, chosen: ChosenShops, choice: DeadLetterFilter, *, yes: bool, as_json: bool
+) -> None:
+    """Find the dead letters of all shops, ask once, and move them."""
+    if choice.ids:
+        raise refused(Text("an id belongs to one shop; name the shop by --shop"))
+    found = run_each(chosen.shops, partial(find, choice=choice))
+    without_sink = [outcome for outcome in found if outcome.code is Exit.SETTINGS]
+    if len(without_sink) == len(found):
+        raise refused(found[0].problem)
+    found = [outcome for outcome in found if outcome not in without_sink]
+    seqs = {outcome.shop: outcome.result or [] for outcome in found}
+    count = sum(map(len, seqs.values()))
+    is_agreed = count == 0 or _is_agreed(action, count, yes=yes)
+
+    async def move_some(settings: Settings) -> DeadLettersChanged:
+        return await move(settings, action, seqs[settings.shop] if is_agreed else ())
+
+    unread = [outcome.failed() for outcome in found if outcome.problem]
+    readable = [one for one in chosen.shops if one.shop in seqs and one.shop not in {o.shop for o in unread}]
+    done = [*run_each(readable, move_some), *unread]
+    if as_json:
+        say_document(as_document(done, partial(_as_dict, action)))
+        exit_with_worst([outcome.code for outcome in done])
+        return
+    with_shop = column([shop for shop, some in seqs.items() if some])
+    for outcome in done:
+        if outcome.result is not None and seqs[outcome.shop] and is_agreed:
+            say(with_shop(outcome.shop, _moved(action, outcome.result.moved, len(seqs[outcome.shop]))))
+            _complain_of_orphans(outcome.result, outcome.shop)
+    moved = sum(outcome.result.moved for outcome in done if outcome.result is not None)
+    total = _moved(action, moved, count) if count else _nothing(action)
+    finish(done, total if is_agreed else Text("nothing was changed"))
 
 
 app.command(
@@ -201,7 +182,7 @@ app.command(
 Examples:
   shop-poller dead replay 1
   shop-poller dead replay --sink crm --newer-than 2 --yes
-  shop-poller dead replay --all
+  shop-poller dead replay --all --all-shops
 Exit codes: 2 settings, or no such id or sink; 4 cannot print;
 5 state (run it again).""",
 )(move_command("replay"))
@@ -217,72 +198,37 @@ Exit codes: 2 settings, no such id or sink, or --yes is missing; 4 cannot print;
 )(move_command("drop"))
 
 
-def _move(action: Action, settings: Settings, chosen: Sequence[int], *, yes: bool) -> None:
-    count = len(chosen)
-    if count > 1 and not yes:
-        if action == "drop" and not on_terminal():
-            raise refused(Text("this would delete {count:,} dead letters; add --yes to confirm", count=count))
-        question = Text("drop {count:,} dead letters?", count=count)
-        if action == "replay":
-            question = Text("replay {count:,} dead letters?", count=count)
-        if not agreed(question):
-            say(Text("nothing was changed"))
-            return
-    done = anyio.run(move, settings, action, chosen)
+def _is_agreed(action: Action, count: int, *, yes: bool) -> bool:
+    if count == 1 or yes:
+        return True
+    if action == "drop" and not on_terminal():
+        raise refused(Text("this would delete {count:,} dead letters; add --yes to confirm", count=count))
+    if action == "replay":
+        return agreed(Text("replay {count:,} dead letters?", count=count))
+    return agreed(Text("drop {count:,} dead letters?", count=count))
+
+
+def _moved(action: Action, done: int, count: int) -> str:
     if action == "drop":
-        say(Text("dropped {done:,} of {all:,}", done=done.moved, all=count))
-    else:
-        say(Text("replayed {done:,} of {all:,}", done=done.moved, all=count))
+        return Text("dropped {done:,} of {all:,}", done=done, all=count)
+    return Text("replayed {done:,} of {all:,}", done=done, all=count)
+
+
+def _nothing(action: Action) -> str:
+    return Text("there is nothing to drop") if action == "drop" else Text("there is nothing to replay")
+
+
+def _as_dict(action: Action, done: DeadLettersChanged) -> dict[str, Any]:
+    return {"dropped" if action == "drop" else "replayed": done.moved, "found": done.found}
+
+
+def _complain_of_orphans(done: DeadLettersChanged, shop: str = "") -> None:
     for name in done.orphans:
-        complain(
-            Text(
-                "deliveries wait for {sink}, which SHOP_NOTIFY_URLS does not name; name it to send them",
-                sink=name,
-            )
+        problem = Text(
+            "deliveries wait for {sink}, which SHOP_NOTIFY_URLS does not name; name it to send them",
+            sink=name,
         )
-
-
-async def find(settings: Settings, choice: DeadLetterFilter) -> list[int]:
-    """Find the dead letters that match; nothing is changed.
-
-    Returns:
-        Their ids, in the order of their events.
-
-    Raises:
-        UnknownDeadLetterError: there is none with one of the ids.
-        UnknownSinkError: there is no such sink.
-        PermanentError, TemporaryError: STORE.
-    """
-    shop = settings.shop
-    async with store_of(settings, concurrent_store) as store:
-        await store.load(shop)  # raises if the state belongs to another shop
-        found = await choice.find(store, shop, store.now())
-        if not found and choice.sink is not None:
-            stats = await store.stats(shop)
-            sinks = {sink.name for sink in settings.sinks} | {*stats.sinks}
-            if choice.sink not in sinks:
-                raise UnknownSinkError(choice.sink, sinks)
-    return found
-
-
-async def move(settings: Settings, action: Action, seqs: Sequence[int]) -> DeadLettersChanged:
-    """Replay or drop dead letters, a hundred at a time, in this order.
-
-    Raises:
-        PermanentError, TemporaryError: STORE; run it again to resume, none is replayed twice.
-    """
-    shop, moved = settings.shop, 0
-    async with store_of(settings, concurrent_store) as store:
-        for start in range(0, len(seqs), AT_ONCE):
-            some = seqs[start : start + AT_ONCE]
-            if action == "drop":
-                moved += await store.drop_concurrently(shop, some)
-            else:
-                moved += await store.replay_concurrently(shop, some, store.now())
-        stats = await store.stats(shop)
-    named = {sink.name for sink in settings.sinks}
-    waiting = (name for name, sink in stats.sinks.items() if sink.waiting and name not in named)
-    return DeadLettersChanged(moved, tuple(waiting) if action == "replay" else ())
+        complain(joined(": ", [shop, problem]) if shop else problem)
 
 
 async def read_dead_letter(settings: Settings, seq: int) -> DeadLetter:

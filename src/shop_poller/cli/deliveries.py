@@ -4,14 +4,16 @@ They only read the store, so the daemon may be running.
 """
 
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 
 import anyio
 import typer
 
+from shop_poller.cli.chosen_shops import EveryShop, ShopIds, ShopTags, load_chosen
 from shop_poller.cli.console import (
     AsJson,
     Config,
@@ -23,6 +25,15 @@ from shop_poller.cli.console import (
     refused,
     say,
     store_of,
+)
+from shop_poller.cli.each_shop import (
+    ShopOutcome,
+    column,
+    complain_of,
+    exit_with_worst,
+    run_each,
+    say_document,
+    summary,
 )
 from shop_poller.cli.language import as_text
 from shop_poller.config.settings import Settings
@@ -60,19 +71,59 @@ def list_command(*, dead: bool) -> Callable[..., None]:
     def run(
         *,
         config: Config = None,
-        shop: ShopId = None,
+        shop: ShopIds = None,
+        tag: ShopTags = None,
+        all_shops: EveryShop = False,
         sink: SinkName = None,
         limit: Limit = 50,
         as_json: AsJson = False,
     ) -> None:
-        found = anyio.run(_finished, load_settings(config, shop), dead, sink, limit)
+        chosen = load_chosen(config, shop, tag, all_shops=all_shops, needs_shop_keys=True)
+        read = partial(_finished, dead=dead, sink=sink, limit=limit)
+        if chosen.is_list:
+            _list_each(run_each(chosen.shops, read), limit, dead=dead, as_json=as_json)
+            return
+        found = anyio.run(read, chosen.only)
         with suppress(EnoughError):
             for one in found:
                 say(_line(one, dead=dead, as_json=as_json))
         if not found and not as_json:
-            say(Text("no dead letters") if dead else Text("nothing has been delivered yet"))
+            say(_nothing(dead=dead))
 
     return run
+
+
+def _nothing(*, dead: bool) -> str:
+    return Text("no dead letters") if dead else Text("nothing has been delivered yet")
+
+
+def _list_each(
+    outcomes: Sequence[ShopOutcome[list[FinishedDelivery]]], limit: int, *, dead: bool, as_json: bool
+) -> None:
+    """Print the deliveries of several shops: in one list, the latest first, or as one JSON document."""
+    every = [(outcome.shop, one) for outcome in outcomes for one in outcome.result or ()]
+    latest = sorted(every, key=lambda pair: pair[1].at, reverse=True)[:limit]
+    with suppress(EnoughError):
+        if as_json:
+            listed: dict[str, list[dict[str, Any]]] = {}
+            for shop, one in latest:
+                listed.setdefault(shop, []).append(_fields(one, dead=dead))
+            say_document(
+                [
+                    outcome.error()
+                    if outcome.problem
+                    else {"shop": outcome.shop, "deliveries": listed.get(outcome.shop, [])}
+                    for outcome in outcomes
+                ]
+            )
+        else:
+            with_shop = column([shop for shop, _ in latest])
+            for shop, one in latest:
+                say(with_shop(shop, _line(one, dead=dead, as_json=False)))
+            complain_of(outcomes)
+            listed_count = Text("{count:,} listed", count=len(latest))
+            say(summary(outcomes, listed_count if latest else _nothing(dead=dead)))
+    exit_with_worst([outcome.code for outcome in outcomes])
 
 
 app.command(
@@ -82,6 +133,7 @@ app.command(
 Examples:
   shop-poller deliveries list
   shop-poller deliveries list --sink crm --limit 500 --json
+  shop-poller deliveries list --all
 Exit codes: 2 settings, 4 cannot print, 5 state.""",
 )(list_command(dead=False))
 
@@ -160,7 +212,9 @@ async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[FinishedD
             already_found = {seq: at for seq, at in already_found.items() if at > horizon}
 
 
-async def _finished(settings: Settings, dead: bool, sink: str | None, limit: int) -> list[FinishedDelivery]:  # noqa: FBT001 - for anyio.run
+async def _finished(
+    settings: Settings, *, dead: bool, sink: str | None, limit: int
+) -> list[FinishedDelivery]:
     async with store_of(settings, peek_store) as store:
         await store.load(settings.shop)
         return await store.finished(settings.shop, dead=dead, limit=limit, sink=sink)
@@ -289,7 +343,11 @@ def _text_lines(body: str) -> list[str]:
 def _line(one: FinishedDelivery, *, dead: bool, as_json: bool) -> str:
     if not as_json:
         return _dead_line(one) if dead else delivered_line(one)
+    return json.dumps(_fields(one, dead=dead), ensure_ascii=False)
+
+
+def _fields(one: FinishedDelivery, *, dead: bool) -> dict[str, Any]:
     fields = as_dict(one)
     if not dead:
         del fields["reason"]
-    return json.dumps(fields, ensure_ascii=False)
+    return fields

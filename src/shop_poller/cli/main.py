@@ -3,11 +3,10 @@
 Modules that only one command needs are imported in that command: the daemon would keep them in memory.
 """
 
-import json
 import os
 import signal
 import sys
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
@@ -20,38 +19,30 @@ from shop_poller.cli.command_group import CommandGroup
 from shop_poller.cli.console import (
     COMPLETE_VARIABLE,
     CUT_SHORT,
-    AsJson,
     Config,
     EnoughError,
     Exit,
     OutputError,
     ShopId,
-    Since,
     complain,
     discard,
-    load_settings,
     load_shops_config,
     make_app,
     refused,
     say,
-    say_lines,
     set_up_output,
     standard_output,
-    utc,
 )
 from shop_poller.cli.language import language, locale_of, use_language
 from shop_poller.config.settings import Settings, SettingsError
 from shop_poller.config.shops import choose
-from shop_poller.core.errors import ErrorKind, ShopPollerError, TemporaryError
+from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.known_lines import known
 from shop_poller.core.messages import Locale
 from shop_poller.core.translatable import Text
 from shop_poller.runtime.signals import run_until_signal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from shop_poller.cli.check_result import CheckResult
     from shop_poller.config.shops import ShopsConfig
     from shop_poller.polling.plan import TickReport
 
@@ -59,13 +50,13 @@ if TYPE_CHECKING:
 COMMANDS = {
     "setup": "setup",
     "run": "main",
-    "check": "main",
-    "notify-test": "main",
+    "check": "check_command",
+    "notify-test": "check_command",
     "preview": "preview",
-    "status": "main",
-    "audit": "main",
-    "backfill": "main",
-    "replay": "replay",
+    "status": "status_command",
+    "audit": "audit_command",
+    "backfill": "backfill_command",
+    "replay": "replay_command",
     "mute": "mutes",
     "unmute": "mutes",
     "mutes": "mutes",
@@ -96,10 +87,6 @@ app = make_app(
     help="Watches WooCommerce shops and sends notifications about their orders.",
     epilog="Settings come from the environment, .env and --config: docs/configuration.md lists them.",
 )
-
-WATCH_EVERY_S = 2.0
-CLEAR = "\x1b[H\x1b[2J"
-"""Clears a terminal."""
 
 
 def main() -> None:
@@ -265,164 +252,6 @@ def _rehearse(settings: Settings) -> None:
         code = Exit.STATE if tick.error.kind is ErrorKind.STORE else Exit.SHOP
         raise refused(Text("the shop could not be read: {error}", error=tick.error.text), code)
     say(Text("{read}; changed nothing", read=_read(tick)))
-
-
-@app.command(
-    epilog="""\b
-Example:
-  shop-poller check
-Exit codes: 2 settings, 3 shop, 4 a sink, 5 state file."""
-)
-def check(config: Config = None, shop: ShopId = None) -> None:
-    """Check shop, keys, clocks, state and sinks; change nothing."""
-    from shop_poller.cli import check as checks  # noqa: PLC0415 - see the module's docstring
-
-    shops_config = load_shops_config(config)
-    _report(checks.check(_checked(shops_config, shop), shops_config.files))
-
-
-@app.command(
-    "notify-test",
-    epilog="""\b
-Example:
-  shop-poller notify-test
-Exit codes: 2 settings, 4 a sink did not accept it.""",
-)
-def notify_test(config: Config = None, shop: ShopId = None) -> None:
-    """Send one test notification to every sink."""
-    from shop_poller.cli import check as checks  # noqa: PLC0415 - see the module's docstring
-
-    shops_config = load_shops_config(config, needs_shop_keys=False)
-    _report(checks.notify_test(_checked(shops_config, shop)))
-
-
-def _report(findings: "AsyncIterator[CheckResult]") -> None:
-    """Print results as they arrive. The exit code is that of the first problem."""
-    codes = {"shop": Exit.SHOP, "state": Exit.STATE, "sink": Exit.UNDELIVERED}
-    failed: list[Exit] = []
-
-    async def show() -> None:
-        async for finding in findings:
-            if finding.ok:
-                say(Text("ok    {finding}", finding=finding.line()))
-            else:
-                say(Text("FAIL  {finding}", finding=finding.line()))
-                failed.append(codes[finding.part])
-
-    anyio.run(show)
-    if failed:
-        raise typer.Exit(failed[0])
-
-
-@app.command(
-    epilog="""\b
-Examples:
-  shop-poller status
-  shop-poller status --json
-  shop-poller status --watch
-Exit codes: 2 settings, 5 state file."""
-)
-def status(
-    config: Config = None,
-    shop: ShopId = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Update every 2 s, until Ctrl-C.")] = False,
-) -> None:
-    """Show the state of polling and deliveries; the daemon may be running."""
-    from shop_poller.cli import status as statuses  # noqa: PLC0415 - see the module's docstring
-    from shop_poller.clock import now  # noqa: PLC0415
-
-    if watch and as_json:
-        raise typer.BadParameter(Text("does not go with --json"), param_hint="--watch")
-    settings = load_settings(config, shop, needs_shop_keys=False)
-    if watch:
-        with suppress(KeyboardInterrupt, EnoughError):
-            anyio.run(_watch, settings)
-        return
-    found = anyio.run(statuses.read_status, settings)
-    with suppress(EnoughError):
-        if as_json:
-            say_lines(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
-            return
-        for line in statuses.render(found, found.now or now()):
-            say(line)
-
-
-async def _watch(settings: Settings) -> None:
-    from shop_poller.cli import status as statuses  # noqa: PLC0415 - see the module's docstring
-    from shop_poller.clock import now  # noqa: PLC0415
-
-    while True:
-        try:
-            found = await statuses.read_status(settings)
-            lines = statuses.render(found, found.now or now())
-        except TemporaryError as error:  # the next read may succeed
-            lines = [error.text]
-        if sys.stdout.isatty():
-            typer.echo(CLEAR, nl=False)
-        for line in (*lines, ""):
-            say(line)
-        await anyio.sleep(WATCH_EVERY_S)
-
-
-@app.command(
-    epilog="""\b
-Examples:
-  shop-poller audit --since 2026-11-01
-  shop-poller audit --since 2026-11-24T18:00:00 --json
-Exit codes: 2 settings, 3 the shop could not be read, 4 something is undelivered, 5 state,
-6 something was missed, or could not be checked."""
-)
-def audit(
-    since: Since,
-    config: Config = None,
-    shop: ShopId = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare every order changed since DATE with what was announced; the daemon may be running."""
-    from shop_poller.cli import audit as audits  # noqa: PLC0415 - see the module's docstring
-    from shop_poller.cli import audit_report as reports  # noqa: PLC0415
-
-    settings, tally = load_settings(config, shop), reports.Tally()
-
-    async def show() -> None:
-        # Closed here: it ends in the middle when the reader of standard output (`head`) closes it.
-        async with aclosing(audits.audit(settings, utc(since), tally)) as entries:
-            async for entry in entries:
-                for line in [json.dumps(reports.as_dict(entry))] if as_json else reports.lines(entry):
-                    say(line)
-
-    run_until_signal(show)
-    if as_json:
-        say(json.dumps(tally.as_dict()))
-    else:
-        say(tally.verdict())
-    if tally.is_incomplete:
-        raise typer.Exit(Exit.MISSED)
-    if tally.undelivered:
-        raise typer.Exit(Exit.UNDELIVERED)
-
-
-@app.command(
-    epilog="""\b
-Example:
-  shop-poller backfill --since 2026-01-01
-Exit codes: 2 settings, 3 the shop could not be read (run it again to resume), 5 state."""
-)
-def backfill(since: Since, config: Config = None, shop: ShopId = None) -> None:
-    """Import orders created from DATE up to the first poll, silently; the daemon may be running."""
-    from shop_poller.cli import backfill as backfills  # noqa: PLC0415 - see the module's docstring
-
-    settings = load_settings(config, shop)
-    with backfills.progress_bar() as show:
-        done = run_until_signal(partial(backfills.backfill, settings, utc(since), show))
-    say(
-        Text(
-            "read {orders:,} orders, imported {imported:,} new ones",
-            orders=done.orders,
-            imported=done.imported,
-        )
-    )
 
 
 @app.command(

@@ -11,17 +11,17 @@ from typing import Annotated
 import anyio
 import typer
 
+from shop_poller.cli.chosen_shops import EveryShop, ShopIds, ShopTags
 from shop_poller.cli.console import (
     AsJson,
     CommandError,
     Config,
     EnoughError,
-    ShopId,
     make_app,
     refused,
     say,
 )
-from shop_poller.cli.daemon import EveryShop, TargetShop, ask_daemon, ask_for_each, load_target_shops
+from shop_poller.cli.daemon import TargetShop, ask_daemon, ask_for_each, load_target_shops
 from shop_poller.config.settings import Settings
 from shop_poller.core.expressions import names_event
 from shop_poller.core.filters import Filter, problems
@@ -70,7 +70,8 @@ def mute(
     sink: Name,
     *,
     config: Config = None,
-    shop: ShopId = None,
+    shop: ShopIds = None,
+    tag: ShopTags = None,
     all_shops: EveryShop = False,
     for_: For = None,
     until: Until = None,
@@ -80,7 +81,7 @@ def mute(
 
     Needs the SHOP_HTTP_LISTEN and SHOP_ADMIN_TOKEN of the running daemon.
     """
-    targets = _with_sink(load_target_shops(config, shop, all_shops=all_shops), sink)
+    targets = _with_sink(load_target_shops(config, shop, tag, all_shops=all_shops), sink)
     now = datetime.now(UTC)
     try:
         lasts = [duration(for_, until, now=now, zone=one.settings.time_zone) for one in targets]
@@ -121,12 +122,13 @@ def unmute(
     sink: Name,
     *,
     config: Config = None,
-    shop: ShopId = None,
+    shop: ShopIds = None,
+    tag: ShopTags = None,
     all_shops: EveryShop = False,
     events: Events = None,
 ) -> None:
     """Send what waits for a muted sink, and all that follows."""
-    targets = _with_sink(load_target_shops(config, shop, all_shops=all_shops), sink)
+    targets = _with_sink(load_target_shops(config, shop, tag, all_shops=all_shops), sink)
     named = _named_events(targets, events)
 
     def ask(one: TargetShop) -> None:
@@ -152,10 +154,15 @@ Examples:
 Exit codes: 2 settings, 4 cannot print, 5 state."""
 )
 def mutes(
-    *, config: Config = None, shop: ShopId = None, all_shops: EveryShop = False, as_json: AsJson = False
+    *,
+    config: Config = None,
+    shop: ShopIds = None,
+    tag: ShopTags = None,
+    all_shops: EveryShop = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the muted sinks; the daemon may be running."""
-    targets = load_target_shops(config, shop, all_shops=all_shops)
+    targets = load_target_shops(config, shop, tag, all_shops=all_shops)
     with suppress(EnoughError):
         count = 0
         for one in targets:

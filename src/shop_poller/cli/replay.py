@@ -1,4 +1,4 @@
-"""The command `replay`: puts successful deliveries back into the outbox, with their old ids.
+"""Finds past deliveries of a shop and puts them back into the outbox, with their old ids.
 
 The daemon may be running.
 """
@@ -6,32 +6,14 @@ The daemon may be running.
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from typing import Annotated
 
 import anyio
 import typer
 
-from shop_poller.cli.console import (
-    DATES,
-    CommandError,
-    Config,
-    ShopId,
-    Since,
-    SinkName,
-    Yes,
-    agreed,
-    complain,
-    load_settings,
-    make_app,
-    refused,
-    say,
-    store_of,
-    utc,
-)
-from shop_poller.cli.dead_letters import AT_ONCE
-from shop_poller.cli.deliveries import delivered_line
+from shop_poller.cli.console import CommandError, complain, store_of
+from shop_poller.cli.dead_letter_moves import AT_ONCE
 from shop_poller.cli.language import in_language
 from shop_poller.config.settings import Settings
 from shop_poller.core.filters import Filter, problems
@@ -39,18 +21,6 @@ from shop_poller.core.model import iso
 from shop_poller.core.translatable import Text
 from shop_poller.ports import FinishedDelivery
 from shop_poller.stores import concurrent_store
-
-app = make_app()
-
-Until = Annotated[
-    datetime | None,
-    typer.Option("--until", formats=DATES, metavar="DATE", help="Delivered before DATE. Default: now."),
-]
-Event = Annotated[
-    str | None,
-    typer.Option("--event", metavar="NAME", help="Only this event: shop.order.new, new, or shop.order.*"),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would be sent again; change nothing.")]
 
 
 class UnknownEventError(CommandError):
@@ -92,56 +62,7 @@ class FoundDeliveries:
     before: datetime
 
 
-@app.command(
-    epilog="""\b
-Examples:
-  shop-poller replay --since 2026-11-24T18:00:00 --dry-run
-  shop-poller replay --since 2026-11-01 --sink crm --event new --yes
-Exit codes: 2 settings, 5 state (it prints how to resume)."""
-)
-def replay(
-    *,
-    since: Since,
-    until: Until = None,
-    sink: SinkName = None,
-    event: Event = None,
-    config: Config = None,
-    shop: ShopId = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-) -> None:
-    """Send again what was delivered since DATE, with the old ids; the daemon may be running."""
-    settings, start = load_settings(config, shop), utc(since)
-    end = until.replace(tzinfo=UTC) if until else None
-    if end is not None and end <= start:
-        raise typer.BadParameter(Text("is not after --since"), param_hint="--until")
-    try:
-        found = anyio.run(find, settings, ReplayFilter(start, end, sink, event))
-    except UnknownEventError as error:
-        raise refused(error.text) from error
-    count = len(found.again)
-    if found.bare:
-        complain(
-            Text(
-                "{count:,} cannot be sent again: an older version delivered them without keeping a copy",
-                count=found.bare,
-            )
-        )
-    for name in found.orphans:
-        complain(Text("skipped: deliveries to {sink}, which SHOP_NOTIFY_URLS does not name", sink=name))
-    if dry_run:
-        for one in found.again:
-            say(delivered_line(one))
-        say(Text("would send {count:,} again; changed nothing", count=count))
-    elif not count:
-        say(Text("there is nothing to replay"))
-    elif not (yes or count == 1 or agreed(Text("send {count:,} deliveries again?", count=count))):
-        say(Text("nothing was changed"))
-    else:
-        say(Text("replayed {done:,} of {all:,}", done=_put_back_all(settings, found), all=count))
-
-
-def _put_back_all(settings: Settings, found: FoundDeliveries) -> int:
+def put_back_all(settings: Settings, found: FoundDeliveries) -> int:
     """Put all deliveries back, with a progress bar on a terminal. If interrupted, print how to resume."""
     count, moved = len(found.again), 0
     bar = typer.progressbar(

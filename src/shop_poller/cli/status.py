@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from shop_poller.alerts import MARKERS
+from shop_poller.alerts import MARKERS, stored_failure
 from shop_poller.cli.console import store_of
 from shop_poller.cli.deliveries import as_dict
 from shop_poller.cli.language import as_text
@@ -16,10 +16,11 @@ from shop_poller.core.clocks import NOTABLE, Whose, described, trouble
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.import_walk import Phase
 from shop_poller.core.model import iso
+from shop_poller.core.schedule import stale
 from shop_poller.core.translatable import Text
 from shop_poller.mutes import PREFIXES, stored_event_mutes, stored_mutes
-from shop_poller.ports import Alert, FinishedDelivery, RowSetAside, ShopState, Stats
-from shop_poller.stores import peek_store
+from shop_poller.ports import Alert, FinishedDelivery, PollFailure, RowSetAside, ShopState, Stats
+from shop_poller.stores import leader_of, peek_store
 
 LATEST = 10
 """How many dead letters and deliveries are shown."""
@@ -36,6 +37,9 @@ class Status:
         event_mutes: the same by sink and event type, of single events.
         quiet_until: when the present quiet hours end, in the owner's time zone, by sink; without sinks that
             are not quiet.
+        leader: the process that watches the shop; "" if there is none, None if it cannot be known.
+        failure: why polls fail; None if the last one succeeded.
+        interval_s: seconds between polls; 0 if polling is off.
     """
 
     shop: str
@@ -51,6 +55,51 @@ class Status:
     mutes: Mapping[str, datetime] = field(default_factory=dict)
     event_mutes: Mapping[str, Mapping[str, datetime]] = field(default_factory=dict)
     quiet_until: Mapping[str, datetime] = field(default_factory=dict)
+    leader: str | None = None
+    failure: PollFailure | None = None
+    interval_s: float = 0.0
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the shop is not watched or not polled, one line per reason; none if it is."""
+        found: list[str] = []
+        if not self.is_watched:
+            found.append(Text("no daemon watches this shop; start it with `shop-poller run`"))
+        if self.poll_problem:
+            found.append(self.poll_problem)
+        return found
+
+    @property
+    def is_watched(self) -> bool:
+        """Return whether a daemon watches the shop, as far as can be known."""
+        return self.leader != ""
+
+    @property
+    def poll_problem(self) -> str:
+        """Why the shop is not polled although a daemon may watch it, in one line; "" if it is."""
+        if self.failure is not None:
+            since, error = iso(self.failure.since), as_text(self.failure.text)
+            return Text("polls fail since {since}: {error}", since=since, error=error)
+        if self.leader and self._is_stale:
+            return Text("the daemon runs, but no poll succeeded for too long")
+        return ""
+
+    @property
+    def _is_stale(self) -> bool:
+        if self.now is None or self.state is None or not self.interval_s:
+            return False
+        last_good = self.state.last_poll_at or self.state.started_at
+        return stale(last_good, self.now, interval_s=self.interval_s)
+
+    @property
+    def waiting(self) -> int:
+        """The deliveries that wait, of all sinks."""
+        return sum(sink.waiting for sink in self.stats.sinks.values())
+
+    @property
+    def dead_letters(self) -> int:
+        """The dead letters of all sinks."""
+        return sum(sink.dead for sink in self.stats.sinks.values())
 
     @property
     def clock(self) -> str:
@@ -74,6 +123,8 @@ class Status:
             "baseline_at": _iso(state.baseline_at) if state else None,
             "learning": state.import_position.phase if state and state.import_position else None,
             **({"clock": self.clock} if self.clock else {}),
+            **({"problems": [str(problem) for problem in self.problems]} if self.problems else {}),
+            **({"polls_fail": _failure_dict(self.failure)} if self.failure else {}),
             "known_orders": self.stats.known,
             "set_aside": {str(order_id): reason for order_id, reason in self.set_aside.items()},
             "rows_set_aside": [
@@ -98,6 +149,18 @@ class Status:
             "latest_dead_letters": [as_dict(one) for one in self.dead],
             "latest_delivered": [as_dict(one) for one in self.delivered],
         }
+
+
+def _failure_dict(failure: PollFailure) -> dict[str, str]:
+    return {"error_type": failure.kind, "error": failure.text, "since": iso(failure.since)}
+
+
+def _failure(alerts: Mapping[str, Alert], shop: str) -> PollFailure | None:
+    """Return why polls fail; an older version stored no more than the alert about it."""
+    failure, alert = stored_failure(alerts), alerts.get(shop)
+    if failure is None and alert is not None:
+        return PollFailure(alert.cause, alert.cause, alert.since)
+    return failure
 
 
 def _as_texts(mutes: Mapping[str, Mapping[str, datetime]]) -> dict[str, dict[str, str]]:
@@ -129,9 +192,16 @@ async def read_status(settings: Settings) -> Status:
         now = store.now()
         mutes = dict(sorted(stored_mutes(alerts, now).items()))
         event_mutes = stored_event_mutes(alerts, now)
-        quiet_until = _quiet_until(settings, now)
         return replace(
-            found, now=now, whose=whose, mutes=mutes, event_mutes=event_mutes, quiet_until=quiet_until
+            found,
+            now=now,
+            whose=whose,
+            mutes=mutes,
+            event_mutes=event_mutes,
+            quiet_until=_quiet_until(settings, now),
+            leader=await leader_of(store, settings.state),
+            failure=_failure(alerts, shop) if settings.shop_polling_enabled else None,
+            interval_s=settings.shop_polling_interval if settings.shop_polling_enabled else 0.0,
         )
 
 
@@ -147,10 +217,12 @@ def _quiet_until(settings: Settings, now: datetime) -> dict[str, datetime]:
 def render(status: Status, now: datetime) -> list[str]:
     """Return the lines for people."""
     state = status.state
+    problems = [Text("problem     {problem}", problem=problem) for problem in status.problems]
     if state is None:
-        return [Text("shop        {shop}: never polled with this state", shop=status.shop)]
+        return [Text("shop        {shop}: never polled with this state", shop=status.shop), *problems]
     return [
         *_polling_lines(status, state, now),
+        *problems,
         *(
             Text("set aside   order {order}: {reason}", order=order_id, reason=as_text(reason))
             for order_id, reason in status.set_aside.items()

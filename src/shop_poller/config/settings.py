@@ -406,6 +406,8 @@ class Settings(BaseModel):
         "info", description="minimum level of log events"
     )
 
+    _tags: tuple[str, ...] = ()  # private, since each field is a variable too
+
     @classmethod
     def of(cls, values: Mapping[str, Any], *, parse_sink: SinkParser) -> Self:
         """Validate settings. This is the way to make them: without `parse_sink` no address can be parsed.
@@ -495,6 +497,17 @@ class Settings(BaseModel):
     def shop(self) -> str:
         """The shop's id: SHOP_ID, or the host of its address."""
         return self.shop_id or str(split(self.woocommerce_mcp_url).hostname)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of the shop's table in [[shops]]; see config/tags.py."""
+        return self._tags
+
+    def with_tags(self, tags: tuple[str, ...]) -> Self:
+        """Return the same settings with these tags."""
+        copy = self.model_copy()
+        copy._tags = tags  # noqa: SLF001 - of this very class
+        return copy
 
     @property
     def display_name(self) -> str:

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from shop_poller.config.loader import GatheredSettings, config_credential, gather, read_secret, validate
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import SinkParser
+from shop_poller.config.tags import parse as parse_tags
 from shop_poller.core.errors import text_of
 from shop_poller.core.showing import is_harmless, shown
 from shop_poller.core.translatable import Text, joined
@@ -28,7 +29,8 @@ VARIABLE = re.compile(r"(?!C[KS]_|WHSEC_)(?=.{1,64}$)[A-Z]+(_[A-Z]+)+(_?[0-9]{1,
 """A readable name; keys and passwords do not look like this."""
 CLUSTER = re.compile(r"\s*rediss?\+cluster:", re.IGNORECASE)
 HASH_TAG = re.compile(r"\{([^{}]+)\}")
-WAS_ALONE = "was_alone"
+WAS_ALONE, TAGS = "was_alone", "tags"
+"""What only a table may have, besides settings."""
 KEYS = (
     "woocommerce_consumer_key",
     "woocommerce_consumer_secret",
@@ -226,7 +228,21 @@ def _shop(
     )
     if settings is not None and not table.get(WAS_ALONE):
         settings = settings.model_copy(update=_state_setting(settings))
-    return settings, problems + wrong
+    tags, wrong_marks = _marks(table)
+    return settings.with_tags(tags) if settings else None, problems + wrong + wrong_marks
+
+
+def _marks(table: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the tags of a table, and the problems of what is no setting."""
+    problems: list[str] = []
+    if not isinstance(table.get(WAS_ALONE, False), bool):
+        problems.append(Text("{name}: should be true or false", name=WAS_ALONE))
+    tags: tuple[str, ...] = ()
+    try:
+        tags = parse_tags(table.get(TAGS, []))
+    except ValueError as error:
+        problems.append(Text("{name}: {problem}", name=TAGS, problem=text_of(error)))
+    return tags, problems
 
 
 def _may_be_named(shop_id: object) -> str:
@@ -248,9 +264,8 @@ def _read_table(
             problems.append(Text("{name}: is for all shops; write it above the first [[shops]]", name=name))
         elif name in Settings.model_fields:
             own[name] = value
-        elif name == WAS_ALONE:
-            if not isinstance(value, bool):
-                problems.append(Text("{name}: should be true or false", name=name))
+        elif name in {WAS_ALONE, TAGS}:
+            continue
         elif of in SECRETS and of not in {*OF_ALL, *NOT_YET} and how in {"file", "env"}:
             if not isinstance(value, str):
                 problems.append(Text("{name}: should be text", name=name))

@@ -87,6 +87,12 @@ def _trust() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+@cache
+def _no_trust() -> ssl.SSLContext:
+    """Return the one context of all clients without TLS."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 def http_transport(url: str) -> httpx.AsyncBaseTransport:
     """Return the transport for one address: keep-alive, one connection at a time.
 
@@ -99,7 +105,7 @@ def http_transport(url: str) -> httpx.AsyncBaseTransport:
     proxy = _proxy(url)
     tls = url.startswith("https:") or (proxy is not None and proxy.url.scheme == "https")
     # Without TLS no certificates are loaded; such a context trusts nothing, should it ever be used.
-    trust = _trust() if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust = _trust() if tls else _no_trust()
     limits = httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_S)
     transport = transport_class()(verify=trust, limits=limits, proxy=proxy)
     if isinstance(transport, httpx.AsyncHTTPTransport):  # the transport of `fast` does so by itself

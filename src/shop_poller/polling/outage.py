@@ -1,6 +1,7 @@
 """Why the polls of one shop fail now, and the alert about it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 import structlog
@@ -58,6 +59,10 @@ class Outage:
         """
         self.failure = PollFailure(kind, text, self.failure.since if self.failure else self._now())
         self._attempted_at = attempted_at
+        # An error of the store is seen by each reader. An open circuit is not the cause.
+        if kind not in {ErrorKind.STORE, ErrorKind.CIRCUIT_OPEN}:
+            with suppress(ShopPollerError):  # the next failed poll tries again
+                await self._alert_manager.remember_failure(self.failure)
         await self.alert_if_due()
 
     async def over(self) -> None:
@@ -67,6 +72,7 @@ class Outage:
             TemporaryError: STORE, the recovery could not be reported; call again.
         """
         self.failure = self._attempted_at = None
+        await self._alert_manager.forget_failure()
         await self._alert_manager.clear(self._plan.shop)
 
     async def alert_if_due(self) -> None:

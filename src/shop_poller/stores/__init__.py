@@ -4,10 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
+
 from shop_poller.config.redis_address import RedisAddress, Topology
+from shop_poller.core.translatable import Text
 from shop_poller.ports import Batch, Membership, RowSetAside, Store
 from shop_poller.stores.damage import StateFinding
 from shop_poller.stores.sqlite import SqliteStore
+from shop_poller.stores.sqlite.file import lock_owner
 
 if TYPE_CHECKING:
     from shop_poller.stores.redis import RedisStore
@@ -94,6 +98,25 @@ async def peek_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> S
     if isinstance(where, Path):
         return await SqliteStore.peek(where)
     return _redis(where, shop=shop, prefix=prefix)
+
+
+async def leader_of(store: Store, where: Path | RedisAddress) -> str | None:
+    """Return the process that watches the shop: "" if there is none, None if it cannot be known.
+
+    Args:
+        store: opened for reading.
+        where: the place of its state.
+
+    Raises:
+        TemporaryError: STORE, Redis does not answer.
+    """
+    if not isinstance(where, Path):
+        return await store.holder()
+    try:
+        owner = await to_thread.run_sync(lock_owner, where)
+    except OSError:  # another user's
+        return None
+    return Text("process {number}", number=owner) if owner else ""
 
 
 async def concurrent_store(where: Path | RedisAddress, *, shop: str, prefix: str) -> Store:

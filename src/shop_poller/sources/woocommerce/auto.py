@@ -107,6 +107,14 @@ class Auto:
             raise TemporaryError(ErrorKind.PROTOCOL, Text("the dialect changed; asking again"))
         return await self._source.fetch(query)
 
+    async def probe(self) -> Page:
+        """Choose a dialect, and return the answer by which it was chosen.
+
+        Raises:
+            TemporaryError, PermanentError: as `fetch`.
+        """
+        return await self._choose(list(self._openers))
+
     def _after(self, error: ShopPollerError) -> list[Dialect]:
         """Return the dialects to choose from after an error; none to keep the chosen one.
 
@@ -149,8 +157,8 @@ class Auto:
         if old is not None:
             await _close(old)
 
-    async def _choose(self, dialects: Sequence[Dialect]) -> None:
-        """Choose the first dialect that answers.
+    async def _choose(self, dialects: Sequence[Dialect]) -> Page:
+        """Choose the first dialect that answers, and return its answer.
 
         Raises:
             TemporaryError, PermanentError: none answers.
@@ -159,7 +167,7 @@ class Auto:
         for dialect in dialects:
             source = self._openers[dialect]()
             try:
-                await _try(source)
+                page = await _try(source)
             except BaseException as error:
                 await _close(source)
                 if not isinstance(error, ShopPollerError) or error.kind not in NOT_HERE:
@@ -175,7 +183,7 @@ class Auto:
                 why = Text("those before it do not answer") if errors else first
                 self.choice = ChosenDialect(dialect, why, refused)
                 self._on_choice(self.choice)
-                return
+                return page
         raise min(errors, key=_says_little)[1]
 
 
@@ -201,7 +209,7 @@ async def _close(source: Source) -> None:
         await source.aclose()
 
 
-async def _try(source: Source) -> None:
+async def _try(source: Source) -> Page:
     if isinstance(source, WooCommerceMcp | Abilities) and not await source.offered():
         raise PermanentError(ErrorKind.NOT_FOUND, Text("its MCP endpoint has no tool that lists orders"))
-    await source.fetch(PROBE)
+    return await source.fetch(PROBE)
