@@ -27,12 +27,18 @@ from shop_poller.runtime.message_templates import load_templates
 SINK_TIMEOUT_S = 10.0
 
 
-async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator[CheckResult]:
+MOST_NAMED = 10
+
+
+async def check(
+    settings: Settings, files: Sequence[Path] = (), ignored: Sequence[str] = ()
+) -> AsyncIterator[CheckResult]:
     """Check everything that the daemon needs, except its templates; changes nothing.
 
     Args:
         settings: as loaded.
         files: the files that secrets or settings were read from.
+        ignored: see ShopsConfig.
     """
     text: str = Text(
         "shop {shop}, every {interval:g} s, {sinks} sink(s)",
@@ -41,6 +47,8 @@ async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator
         sinks=len(settings.sinks),
     )
     yield CheckResult("settings", Text("settings"), text)
+    if ignored:
+        yield CheckResult("settings", Text("settings"), ignored_variables(ignored))
     loaded = load_templates(settings)
     if loaded is not None:  # the command has checked them before
         text = Text(
@@ -65,6 +73,15 @@ async def check(settings: Settings, files: Sequence[Path] = ()) -> AsyncIterator
     async with _sinks(settings) as sinks:
         for sink in sinks:
             yield await _attempt(sink, sink.check)
+
+
+def ignored_variables(names: Sequence[str]) -> str:
+    """Return the warning about variables that may be meant as settings."""
+    more = ", …" if len(names) > MOST_NAMED else ""
+    return Text(
+        "warning: variables that are no settings are ignored: {names}",
+        names=", ".join(names[:MOST_NAMED]) + more,
+    )
 
 
 async def notify_test(settings: Settings) -> AsyncIterator[CheckResult]:

@@ -278,7 +278,7 @@ def check(config: Config = None, shop: ShopId = None) -> None:
     from shop_poller.cli import check as checks  # noqa: PLC0415 - see the module's docstring
 
     shops_config = load_shops_config(config)
-    _report(checks.check(_checked(shops_config, shop), shops_config.files))
+    _report(checks.check(_checked(shops_config, shop), shops_config.files, shops_config.ignored))
 
 
 @app.command(

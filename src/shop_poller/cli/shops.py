@@ -83,6 +83,9 @@ def check(config: Config = None) -> None:
     failed: list[Exit] = []
     unprinted: list[OutputError] = []
 
+    if shops_config.ignored:
+        text = checks.ignored_variables(shops_config.ignored)
+        say(Text("ok    {finding}", finding=Text("{about}: {text}", about=Text("settings"), text=text)))
     for line in summary(exposed(shops_config.shops, shops_config.files)):
         warning = Text("warning: {problem}", problem=line)
         say(Text("ok    {finding}", finding=Text("{about}: {text}", about=Text("permissions"), text=warning)))

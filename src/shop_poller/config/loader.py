@@ -10,12 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from shop_poller.config.pydantic_errors import problem_of
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import SinkConfig, SinkParser
+from shop_poller.config.unknown_names import (
+    judge_environment,
+    read_dotenv,
+    referred_variables,
+    toml_problems,
+)
 from shop_poller.core.errors import text_of
 from shop_poller.core.filters import Filter
 from shop_poller.core.filters import problems as filter_problems
@@ -52,6 +57,7 @@ class GatheredSettings:
         shops: the tables [[shops]] of the file.
         problems: what could not be read.
         files: files that secrets, or all settings, were read from.
+        ignored: variables that begin as ours do, and may be another program's.
     """
 
     values: dict[str, Any]
@@ -59,6 +65,7 @@ class GatheredSettings:
     shops: list[Any]
     problems: list[str]
     files: list[Path] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
 
     @property
     def locale(self) -> Locale | None:
@@ -128,27 +135,24 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
             problems.append(
                 Text("{config}: write [[shops]], with two brackets, before each shop", config=config)
             )
-        problems.extend(
-            Text(
-                "{config}: there is no setting {name}; the names are those of the variables, in lower case",
-                config=config,
-                name=shown(name, is_name=True),
-            )
-            for name in sorted(set(written) - set(Settings.model_fields))
-        )
+        problems += toml_problems(written, config)
         take(written, Text(" (from {config})", config=config))
         if _has_secrets([written, *shops]):
             files.append(config)
+    referred, local = referred_variables(shops), dict[str, str | None]()
     try:
-        local = dotenv_values(dotenv, interpolate=False) if dotenv.is_file() else {}
+        if dotenv.is_file():
+            local, wrong = read_dotenv(dotenv, referred)
+            problems += wrong
         files += [dotenv] if local else []
     except (OSError, ValueError) as error:
         problems.append(Text("{dotenv}: cannot be read: {error}", dotenv=dotenv, error=known(str(error))))
-        local = {}
+    misspelled, ignored = judge_environment(environ, referred)
+    problems += misspelled
     take(local, Text(" (from {dotenv})", dotenv=dotenv))
     take(environ, "")
     take(_secret_files({**local, **environ}, problems, files), Text(" (from its file)"))
-    return GatheredSettings(values, origins, shops, problems, files)
+    return GatheredSettings(values, origins, shops, problems, files, ignored)
 
 
 def validate(

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from shop_poller.config.loader import GatheredSettings, config_credential, gather, read_secret, validate
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import SinkParser
+from shop_poller.config.unknown_names import meant
 from shop_poller.core.errors import text_of
 from shop_poller.core.showing import is_harmless, shown
 from shop_poller.core.translatable import Text, joined
@@ -50,6 +51,11 @@ OF_ALL = (
 )
 NOT_YET = ("shop_webhook_secret", "shop_http_hosts")
 """Settings that only exist without [[shops]]."""
+OF_TABLES = (
+    WAS_ALONE,
+    *(f"{name}_{how}" for name in SECRETS if name not in OF_ALL for how in ("file", "env")),
+)
+"""Keys of a table besides the settings."""
 MOST_NAMED = 10
 
 
@@ -62,12 +68,14 @@ class ShopsConfig:
         prefix: prefix of the keys in Redis that no shop owns.
         from_tables: they are from [[shops]]; else there is one shop, from the variables.
         files: files that secrets, or all settings, were read from.
+        ignored: variables that begin as ours do, and may be another program's.
     """
 
     shops: tuple[Settings, ...]
     prefix: str
     from_tables: bool
     files: tuple[Path, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     @classmethod
     def of_one(cls, settings: Settings) -> "ShopsConfig":
@@ -131,7 +139,7 @@ def load_shops(
         raise SettingsError(problems, found.locale)
     prefix = found.values.get("shop_redis_prefix") or Settings.model_fields["shop_redis_prefix"].default
     files = (*found.files, *_named_files(found.shops, config.parent if config else Path()))
-    return ShopsConfig(tuple(shops), str(prefix), bool(found.shops), files)
+    return ShopsConfig(tuple(shops), str(prefix), bool(found.shops), files, tuple(found.ignored))
 
 
 def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
@@ -260,13 +268,15 @@ def _read_table(
             except ValueError as error:
                 problems.append(Text("{name}: {problem}", name=name, problem=text_of(error)))
         else:
-            problems.append(
-                Text(
-                    "there is no setting {name} of a shop; docs/fleets.md lists them",
-                    name=shown(name, is_name=True),
-                )
-            )
+            problems.append(_no_such_setting(name))
     return own, problems
+
+
+def _no_such_setting(name: str) -> str:
+    named = shown(name, is_name=True)
+    if right := meant(name, OF_TABLES):
+        return Text("there is no setting {name} of a shop; did you mean {right}?", name=named, right=right)
+    return Text("there is no setting {name} of a shop; docs/fleets.md lists them", name=named)
 
 
 def _given_twice(table: Mapping[str, Any]) -> list[str]:
