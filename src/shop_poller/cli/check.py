@@ -1,7 +1,7 @@
 """`check` and `notify-test`: one line per thing that was checked, with what to do if it failed."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +32,7 @@ MOST_NAMED = 10
 
 async def check(
     settings: Settings, files: Sequence[Path] = (), ignored: Sequence[str] = ()
-) -> AsyncIterator[CheckResult]:
+) -> AsyncGenerator[CheckResult]:
     """Check everything that the daemon needs, except its templates; changes nothing.
 
     Args:
@@ -65,8 +65,9 @@ async def check(
             count=shown,
         )
         yield CheckResult("settings", Text("settings"), text)
-    async for finding in check_shop(settings):
-        yield finding
+    async with aclosing(check_shop(settings)) as findings:
+        async for finding in findings:
+            yield finding
     yield await check_state(settings)
     for line in summary(exposed([settings], files)):
         yield CheckResult("state", Text("permissions"), Text("warning: {problem}", problem=line))
@@ -84,7 +85,7 @@ def ignored_variables(names: Sequence[str]) -> str:
     )
 
 
-async def notify_test(settings: Settings) -> AsyncIterator[CheckResult]:
+async def notify_test(settings: Settings) -> AsyncGenerator[CheckResult]:
     """Send one test notification to every sink."""
     message_format = make_message_format(settings)
     notification = sample_notification(message_format, now=now())

@@ -49,7 +49,7 @@ from shop_poller.core.translatable import Text
 from shop_poller.runtime.signals import run_until_signal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from shop_poller.cli.check_result import CheckResult
     from shop_poller.config.shops import ShopsConfig
@@ -296,18 +296,20 @@ def notify_test(config: Config = None, shop: ShopId = None) -> None:
     _report(checks.notify_test(_checked(shops_config, shop)))
 
 
-def _report(findings: "AsyncIterator[CheckResult]") -> None:
+def _report(findings: "AsyncGenerator[CheckResult]") -> None:
     """Print results as they arrive. The exit code is that of the first problem."""
     codes = {"shop": Exit.SHOP, "state": Exit.STATE, "sink": Exit.UNDELIVERED}
     failed: list[Exit] = []
 
     async def show() -> None:
-        async for finding in findings:
-            if finding.ok:
-                say(Text("ok    {finding}", finding=finding.line()))
-            else:
-                say(Text("FAIL  {finding}", finding=finding.line()))
-                failed.append(codes[finding.part])
+        # Closed here, as in `audit`: it may end in the middle.
+        async with aclosing(findings):
+            async for finding in findings:
+                if finding.ok:
+                    say(Text("ok    {finding}", finding=finding.line()))
+                else:
+                    say(Text("FAIL  {finding}", finding=finding.line()))
+                    failed.append(codes[finding.part])
 
     anyio.run(show)
     if failed:
