@@ -369,11 +369,11 @@ def test_a_digest_is_an_option_of_sinks_for_people_and_of_programs_that_name_it(
 @pytest.mark.parametrize(
     ("address", "problem"),
     [
-        ("console:?digest=hourly", "console:: digest=: should be daily@HH:MM or weekly:DAY@HH:MM"),
-        ("console:?digest=daily@9:00&digest=daily@9:00", "console:: digest= is there more than once"),
+        ("console:?digest=hourly", "console: digest=: should be daily@HH:MM or weekly:DAY@HH:MM"),
+        ("console:?digest=daily@9:00&digest=daily@9:00", "console: digest= is there more than once"),
         (
             "console:?events=shop.digest",
-            "console:: events= names shop.digest; say when: add digest=daily@09:00",
+            "console: events= names shop.digest; say when: add digest=daily@09:00",
         ),
         ("https://h.example/a?events=new,shop.digest#crm", "crm: events= names shop.digest; say when"),
     ],

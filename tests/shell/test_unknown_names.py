@@ -208,7 +208,7 @@ def test_a_key_of_one_shop(tmp_path: Path, key: str, problem: str) -> None:
 def test_the_options_of_a_sink(tmp_path: Path) -> None:
     config = "shop_notify_urls = 'console:'\n[shop_sink_options.'console:']\n"
     assert problems(tmp_path, config=f"{config}level = 'error'") == [
-        "SHOP_SINK_OPTIONS (from shops.toml): console:: there is no option 'level' of this kind of sink;"
+        "SHOP_SINK_OPTIONS (from shops.toml): console: there is no option 'level' of this kind of sink;"
         " did you mean levels?"
     ]
     assert problems(tmp_path, config=f"{config}shop_senders = 3") == [

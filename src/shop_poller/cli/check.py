@@ -15,6 +15,7 @@ from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import sample_notification
 from shop_poller.core.model import Delivery
+from shop_poller.core.showing import before_colon
 from shop_poller.core.translatable import Text
 from shop_poller.ports import Sink
 from shop_poller.runtime.exposure import exposed, summary
@@ -112,7 +113,7 @@ async def _send(sink: Sink, delivery: Delivery) -> str:
 
 
 async def _attempt(sink: Sink, attempt: Callable[[], Awaitable[str]]) -> CheckResult:
-    about = Text("sink {sink}", sink=sink.name)
+    about = Text("sink {sink}", sink=before_colon(sink.name))
     try:
         with anyio.fail_after(SINK_TIMEOUT_S):
             return CheckResult("sink", about, await attempt())

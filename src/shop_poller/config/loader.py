@@ -27,7 +27,7 @@ from shop_poller.core.filters import problems as filter_problems
 from shop_poller.core.known_lines import known
 from shop_poller.core.messages import Locale
 from shop_poller.core.model import EventType
-from shop_poller.core.showing import is_harmless, shown, shown_place
+from shop_poller.core.showing import before_colon, is_harmless, shown, shown_place
 from shop_poller.core.translatable import Text
 
 MAX_FILE_BYTES = 64 * 1024
@@ -207,7 +207,7 @@ def _contradictions(settings: Settings, *, needs_shop_keys: bool) -> list[str]:
         found.append(Text("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name"))
     events, levels = (set(names) for names in zip(*settings.events, strict=True))
     for sink, with_all in zip(settings.shop_notify_urls, settings.sinks, strict=True):
-        name = shown_place(sink.name)
+        name = before_colon(shown_place(sink.name))
         in_address = [
             problem
             for wanted in (sink.options.filter, Filter(levels=sink.options.urgent))
@@ -256,7 +256,7 @@ def _digest_problem(sink: SinkConfig) -> list[str]:
         Text(
             "SHOP_NOTIFY_URLS: {sink}: events= names shop.digest; say when: add digest=daily@09:00 or"
             " digest=weekly:mon@09:00",
-            sink=shown_place(sink.name),
+            sink=before_colon(shown_place(sink.name)),
         )
     ]
 

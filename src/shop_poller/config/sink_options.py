@@ -8,7 +8,7 @@ from urllib.parse import quote
 from shop_poller.config.sinks import NO_OPTIONS, SinkConfig, SinkOptions, option_names, take_options
 from shop_poller.config.tables import read_tables
 from shop_poller.core.filters import EVERYTHING
-from shop_poller.core.showing import shown, shown_place
+from shop_poller.core.showing import before_colon, shown, shown_place
 from shop_poller.core.spelling import closest
 from shop_poller.core.translatable import Text
 
@@ -81,7 +81,7 @@ def _options(sink: SinkConfig, given: Mapping[str, str]) -> SinkOptions:
     if rest:
         unknown = [name for name in given if quote(name, safe="") == rest.partition("=")[0]]
         named = shown(unknown[0] if unknown else "", is_name=True)
-        about = {"name": shown_place(sink.name), "named": named}
+        about = {"name": before_colon(shown_place(sink.name)), "named": named}
         right = closest(unknown[0], option_names(is_for_people=sink.is_for_people)) if unknown else ""
         if right:
             raise ValueError(
@@ -109,7 +109,11 @@ def _chosen(sink: str, own: Any, given: Any, default: Any) -> dict[str, Any]:
         here, there, usual = (getattr(one, name) for one in (own, given, default))
         if usual not in {here, there}:
             raise ValueError(
-                Text("{sink}: {name} is in its address, too; keep one", sink=shown_place(sink), name=name)
+                Text(
+                    "{sink}: {name} is in its address, too; keep one",
+                    sink=before_colon(shown_place(sink)),
+                    name=name,
+                )
             )
         found[name] = here if there == usual else there
     return found
