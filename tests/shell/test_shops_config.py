@@ -154,7 +154,11 @@ def test_without_tables_there_is_the_one_shop_of_the_variables(folder: Path) -> 
         (("HONEY_SECRET", "BLANK_ONE"), "shop honey: woocommerce_consumer_secret_env: should be the name of"),
         (("= 120", '= 120\nwas_alone = "yes"'), "shop tea: was_alone: should be true or false"),
         (("= 120", '= 120\nshop_log_level = "info"'), "shop tea: shop_log_level: is for all shops"),
-        (("= 120", '= 120\nshop_webhook_secret = "12345678"'), "shop_webhook_secret: there is no such"),
+        (("= 120", '= 120\nshop_http_hosts = "a.example"'), "shop_http_hosts: there is no such"),
+        (
+            ("= 120", '= 120\nshop_webhook_secret = "1234567"'),
+            "shop tea: SHOP_WEBHOOK_SECRET: should have at least 8 characters",
+        ),
         (("[[shops]]", "[shops]", 1), "cannot be read as TOML"),
     ],
 )  # fmt: skip
@@ -240,8 +244,19 @@ def test_no_shop_s_keys_are_said_for_all(folder: Path, name: str) -> None:
 
 
 def test_what_does_not_work_for_several_is_refused(folder: Path) -> None:
-    found = problems(folder, TWO, SHOP_WEBHOOK_SECRET="0123456789abcdef")
-    assert "SHOP_WEBHOOK_SECRET: there is no such thing with [[shops]] yet; unset it" in found
+    found = problems(folder, TWO, SHOP_HTTP_HOSTS="poller.example")
+    assert "SHOP_HTTP_HOSTS: there is no such thing with [[shops]] yet; unset it" in found
+
+
+def test_each_shop_has_a_webhook_secret_or_that_of_all(folder: Path) -> None:
+    (folder / "tea.hook").write_text("secret of tea\n", encoding="utf-8")
+    text = TWO.replace("= 120", '= 120\nshop_webhook_secret_file = "tea.hook"')
+    honey, tea = shops_config(folder, text)
+    assert honey.shop_webhook_secret is None
+    honey, tea = shops_config(folder, text, SHOP_WEBHOOK_SECRET="secret of all")
+    found = [shop.shop_webhook_secret for shop in (honey, tea)]
+    assert [secret and secret.get_secret_value() for secret in found] == ["secret of all", "secret of tea"]
+    assert "secret of tea" in tea.secrets
 
 
 ON_A_CLUSTER = TWO.replace(

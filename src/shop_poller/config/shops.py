@@ -49,7 +49,7 @@ OF_ALL = (
     "shop_log_format",
     "shop_log_level",
 )
-NOT_YET = ("shop_webhook_secret", "shop_http_hosts")
+NOT_YET = ("shop_http_hosts",)
 """Settings that only exist without [[shops]]."""
 OF_TABLES = (
     WAS_ALONE,
