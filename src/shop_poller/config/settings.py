@@ -309,8 +309,8 @@ class Settings(BaseModel):
     )
     shop_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = Field(
         None,
-        description="Secret of the shop's [webhooks](hints.md); enables /hooks/woocommerce, which triggers a"
-        " poll at once",
+        description="Secret of the shop's [webhooks](hints.md); enables /hooks/woocommerce and"
+        " /hooks/woocommerce/SHOP_ID, which trigger a poll at once; with several shops one secret each",
     )
     shop_concurrent_polls: int = Field(
         100, ge=1, le=10_000, description="how many of [several shops](fleets.md) are polled at the same time"
