@@ -7,7 +7,7 @@ import pytest
 
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings, SettingsError
-from shop_poller.config.shops import MAX_SHOPS, choose, load_shops
+from shop_poller.config.shops import MAX_SHOPS, choose, load_shops, shared_addresses
 from shop_poller.runtime.factory import shop_credentials
 from shop_poller.sinks.registry import parse_sink
 from support.marked_language import assert_translatable
@@ -243,6 +243,34 @@ def test_no_shop_s_keys_are_said_for_all(folder: Path, name: str) -> None:
     assert f"{name}: is one shop's own; put it into its [[shops]] table" in found
 
 
+def test_an_address_that_was_copied_is_named(folder: Path) -> None:
+    honey, tea = shops_config(folder, TWO)
+    assert shared_addresses([honey, tea]) == []
+    copied = tea.model_copy(update={"woocommerce_mcp_url": f"{honey.woocommerce_mcp_url.upper()}/"})
+    assert shared_addresses([honey, copied]) == [
+        "honey, tea have the same WOOCOMMERCE_MCP_URL, so each order is announced for each of them"
+    ]
+
+
+def test_a_variable_that_a_table_names_may_be_set_in_dotenv(folder: Path) -> None:
+    """As every other one."""
+    (folder / ".env").write_text("TEA_KEY=ck_of_tea\n", encoding="utf-8")
+    text = TWO.replace('woocommerce_consumer_key = "ck_tea"', 'woocommerce_consumer_key_env = "TEA_KEY"')
+    _, tea = shops_config(folder, text)
+    assert shop_credentials(tea).consumer_key == "ck_of_tea"
+    _, tea = shops_config(folder, text, TEA_KEY="ck_of_environment")
+    assert shop_credentials(tea).consumer_key == "ck_of_environment"
+
+
+def test_a_file_that_is_not_there_is_all_that_is_wrong(folder: Path) -> None:
+    """What it would have said is not missing."""
+    with pytest.raises(SettingsError) as caught:
+        load_shops(folder / "shop.toml", environ={}, dotenv=folder / ".env", parse_sink=parse_sink)
+    assert caught.value.problems == [
+        f"{folder / 'shop.toml'}: cannot be read as TOML: No such file or directory"
+    ]
+
+
 def test_what_does_not_work_for_several_is_refused(folder: Path) -> None:
     found = problems(folder, TWO, SHOP_HTTP_HOSTS="poller.example")
     assert "SHOP_HTTP_HOSTS: there is no such thing with [[shops]] yet; unset it" in found
@@ -320,6 +348,8 @@ def test_a_command_has_to_be_told_which_shop(folder: Path) -> None:
     assert choose(shops[:1], None) is choose(shops[:1], "honey") is shops[0]
     with pytest.raises(SettingsError, match="--shop: is missing, and there are 2 shops: honey, tea"):
         choose(shops, None)
+    with pytest.raises(SettingsError, match="--shop: there is no shop 'hony'; did you mean honey?"):
+        choose(shops_config(folder, TWO), "hony")
     with pytest.raises(SettingsError, match="--shop: there is no shop 'coffee'; there are: honey, tea"):
         choose(shops, "coffee")
 

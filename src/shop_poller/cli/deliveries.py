@@ -23,6 +23,7 @@ from shop_poller.cli.console import (
     refused,
     say,
     store_of,
+    unknown_sink,
 )
 from shop_poller.cli.language import as_text
 from shop_poller.config.settings import Settings
@@ -65,7 +66,10 @@ def list_command(*, dead: bool) -> Callable[..., None]:
         limit: Limit = 50,
         as_json: AsJson = False,
     ) -> None:
-        found = anyio.run(_finished, load_settings(config, shop), dead, sink, limit)
+        settings = load_settings(config, shop)
+        found = anyio.run(_finished, settings, dead, sink, limit)
+        if not found and sink is not None:
+            _require_sink(settings, sink)
         with suppress(EnoughError):
             for one in found:
                 say(_line(one, dead=dead, as_json=as_json))
@@ -122,6 +126,8 @@ def tail_command(
 ) -> None:
     """Print the last ten deliveries, then each new one, until Ctrl-C."""
     settings = load_settings(config, shop)
+    if sink is not None:
+        _require_sink(settings, sink)
 
     async def follow() -> None:
         async with aclosing(tail(settings, sink)) as made:
@@ -130,6 +136,13 @@ def tail_command(
 
     with suppress(KeyboardInterrupt, EnoughError):
         anyio.run(follow)
+
+
+def _require_sink(settings: Settings, name: str) -> None:
+    """Refuse the name of a sink that the settings do not have: nothing would be found, or ever come."""
+    names = [sink.name for sink in settings.sinks]
+    if name not in names:
+        raise unknown_sink(name, names)
 
 
 async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[FinishedDelivery]:

@@ -20,13 +20,14 @@ from shop_poller.cli.console import (
     make_app,
     refused,
     say,
+    unknown_sink,
 )
 from shop_poller.cli.daemon import EveryShop, TargetShop, ask_daemon, ask_for_each, load_target_shops
 from shop_poller.config.settings import Settings
 from shop_poller.core.expressions import names_event
 from shop_poller.core.filters import Filter, problems
 from shop_poller.core.model import iso
-from shop_poller.core.showing import before_colon, shown
+from shop_poller.core.showing import before_colon
 from shop_poller.core.translatable import Text, joined
 from shop_poller.mutes import LONGEST, stored_event_mutes, stored_mutes
 from shop_poller.stores import peek_store
@@ -285,14 +286,7 @@ def _with_sink(targets: Sequence[TargetShop], sink: str) -> list[TargetShop]:
     found = [one for one in targets if any(named.name == sink for named in one.settings.sinks)]
     if found:
         return found
-    names = dict.fromkeys(named.name for one in targets for named in one.settings.sinks)
-    raise refused(
-        Text(
-            "no sink is named {name} in the settings; known sinks: {known}",
-            name=shown(sink, is_name=True),
-            known=", ".join(names),
-        )
-    )
+    raise unknown_sink(sink, dict.fromkeys(named.name for one in targets for named in one.settings.sinks))
 
 
 def _named_events(targets: Sequence[TargetShop], words: Sequence[str] | None) -> list[str]:

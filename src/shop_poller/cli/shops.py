@@ -22,6 +22,7 @@ from shop_poller.cli.console import (
 from shop_poller.config.addresses import secrets_in
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings
+from shop_poller.config.shops import shared_addresses
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.masking import Masker
 from shop_poller.core.model import iso
@@ -86,6 +87,9 @@ def check(config: Config = None) -> None:
     if shops_config.ignored:
         text = checks.ignored_variables(shops_config.ignored)
         say(Text("ok    {finding}", finding=Text("{about}: {text}", about=Text("settings"), text=text)))
+    for line in shared_addresses(shops_config.shops):
+        warning = Text("warning: {problem}", problem=line)
+        say(Text("ok    {finding}", finding=Text("{about}: {text}", about=Text("settings"), text=warning)))
     for line in summary(exposed(shops_config.shops, shops_config.files)):
         warning = Text("warning: {problem}", problem=line)
         say(Text("ok    {finding}", finding=Text("{about}: {text}", about=Text("permissions"), text=warning)))

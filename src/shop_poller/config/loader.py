@@ -58,6 +58,8 @@ class GatheredSettings:
         problems: what could not be read.
         files: files that secrets, or all settings, were read from.
         ignored: variables that begin as ours do, and may be another program's.
+        variables: those of .env and the environment.
+        is_complete: the file that was named could be read; else what it says would seem to be missing.
     """
 
     values: dict[str, Any]
@@ -66,6 +68,8 @@ class GatheredSettings:
     problems: list[str]
     files: list[Path] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    is_complete: bool = True
 
     @property
     def locale(self) -> Locale | None:
@@ -95,7 +99,11 @@ def load(
     """
     found = gather(config, environ=environ, dotenv=dotenv)
     settings, problems = validate(
-        found.values, found.origins, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink
+        found.values,
+        found.origins,
+        needs_shop_keys=needs_shop_keys,
+        parse_sink=parse_sink,
+        is_complete=found.is_complete,
     )
     if settings is None or found.problems or problems:
         raise SettingsError([*found.problems, *problems], found.locale)
@@ -126,8 +134,10 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
                 values[name.lower()] = value
                 origins[name.lower()] = origin
 
+    is_complete = True
     if config is not None:
         written = _toml(config, problems)
+        is_complete = not problems
         tables = written.pop("shops", [])
         if isinstance(tables, list):
             shops = tables
@@ -152,11 +162,19 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
     take(local, Text(" (from {dotenv})", dotenv=dotenv))
     take(environ, "")
     take(_secret_files({**local, **environ}, problems, files), Text(" (from its file)"))
-    return GatheredSettings(values, origins, shops, problems, files, ignored)
+    variables = {name: value for name, value in {**local, **environ}.items() if value is not None}
+    return GatheredSettings(
+        values, origins, shops, problems, files, ignored, variables=variables, is_complete=is_complete
+    )
 
 
 def validate(
-    values: Mapping[str, Any], origins: Mapping[str, str], *, needs_shop_keys: bool, parse_sink: SinkParser
+    values: Mapping[str, Any],
+    origins: Mapping[str, str],
+    *,
+    needs_shop_keys: bool,
+    parse_sink: SinkParser,
+    is_complete: bool = True,
 ) -> tuple[Settings | None, list[str]]:
     """Validate values, and make settings of them.
 
@@ -165,20 +183,25 @@ def validate(
         origins: the origin of each.
         needs_shop_keys: the shop's keys are required.
         parse_sink: parses an address of SHOP_NOTIFY_URLS.
+        is_complete: whether to report what is missing.
     """
     problems: list[str] = []
     settings: Settings | None = None
     # An empty value means the default, as in compose files and units, except for SHOP_HTTP_LISTEN: off.
     values = {name: "" if str(value).isspace() else value for name, value in values.items()}
     values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
-    missing = _missing_credentials(values) if needs_shop_keys else []
+    missing = _missing_credentials(values) if needs_shop_keys and is_complete else []
     found: list[tuple[str, str]] = [(name, _missing(name)) for name in missing]
     try:
         settings = Settings.of(values, parse_sink=parse_sink)
     except ValidationError as error:
         secrets = [str(values[name]) for name in SECRETS if name in values]
         details = error.errors(include_url=False)
-        found += [(str(detail["loc"][0]), _problem(detail, origins, secrets)) for detail in details]
+        found += [
+            (str(detail["loc"][0]), _problem(detail, origins, secrets))
+            for detail in details
+            if is_complete or detail["type"] != "missing"
+        ]
     else:
         problems += _contradictions(settings, needs_shop_keys=needs_shop_keys)
     order = list(Settings.model_fields)

@@ -20,6 +20,7 @@ from shop_poller.config.sinks import SinkParser
 from shop_poller.config.unknown_names import meant
 from shop_poller.core.errors import text_of
 from shop_poller.core.showing import is_harmless, shown
+from shop_poller.core.spelling import closest
 from shop_poller.core.translatable import Text, joined
 
 MAX_SHOPS = 10_000
@@ -104,7 +105,11 @@ def load_shops(
     shops: list[Settings] = []
     if not found.shops:
         settings, wrong = validate(
-            found.values, found.origins, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink
+            found.values,
+            found.origins,
+            needs_shop_keys=needs_shop_keys,
+            parse_sink=parse_sink,
+            is_complete=found.is_complete,
         )
         problems += wrong
         shops += [settings] if settings else []
@@ -120,14 +125,7 @@ def load_shops(
         problems += _not_for_all(found)
         home = config.parent if config else Path()
         for number, table in enumerate(found.shops, 1):
-            shop, wrong = _shop(
-                table,
-                found,
-                environ=environ,
-                home=home,
-                needs_shop_keys=needs_shop_keys,
-                parse_sink=parse_sink,
-            )
+            shop, wrong = _shop(table, found, home=home, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink)
             name = _may_be_named(table.get("shop_id")) if isinstance(table, dict) else ""
             problems += [
                 Text("shop {shop}: {problem}", shop=name or number, problem=problem) for problem in wrong
@@ -173,6 +171,16 @@ def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
                 )
             ]
         )
+    if near := closest(shop_id, [one.shop for one in shops]):
+        raise SettingsError(
+            [
+                Text(
+                    "--shop: there is no shop {shop_id}; did you mean {near}?",
+                    shop_id=shown(shop_id, is_name=True),
+                    near=near,
+                )
+            ]
+        )
     raise SettingsError(
         [
             Text(
@@ -182,6 +190,21 @@ def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
             )
         ]
     )
+
+
+def shared_addresses(shops: Sequence[Settings]) -> list[str]:
+    """Return one line per address that several shops have: perhaps a table was copied, and not changed."""
+    by_address: dict[str, list[str]] = {}
+    for shop in shops:
+        by_address.setdefault(shop.woocommerce_mcp_url.lower().rstrip("/"), []).append(shop.shop)
+    return [
+        Text(
+            "{shops} have the same WOOCOMMERCE_MCP_URL, so each order is announced for each of them",
+            shops=", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else ""),
+        )
+        for names in by_address.values()
+        if len(names) > 1
+    ]
 
 
 def _named_files(tables: Sequence[Any], home: Path) -> list[Path]:
@@ -216,14 +239,13 @@ def _shop(
     table: Any,
     found: GatheredSettings,
     *,
-    environ: Mapping[str, str],
     home: Path,
     needs_shop_keys: bool,
     parse_sink: SinkParser,
 ) -> tuple[Settings | None, list[str]]:
     if not isinstance(table, dict):
         return None, [Text("should be a table that begins with [[shops]]")]
-    own, problems = _read_table(table, environ=environ, home=home)
+    own, problems = _read_table(table, environ=found.variables, home=home)
     shop_id = own.get("shop_id")
     if not isinstance(shop_id, str) or not NAME.fullmatch(shop_id):
         problems.append(Text("SHOP_ID: should be up to 100 letters, digits, dots, dashes or underscores"))
