@@ -334,6 +334,6 @@ def test_what_is_no_date_is_told_how_dates_are_written(site: Site) -> None:
         done = site.run("replay", "--since", wrong)
         assert done.code == 2
         assert done.stderr.endswith(
-            "Error: Invalid value for '--since': is no date or time; write it as 2026-11-01 or 2026-11-24T18:00\n"
+            "'--since': is no date or time; write it as 2026-11-01 or 2026-11-24T18:00\n"
         )
     assert site.run("replay", "--since", "2026-11-24T18:00", "--dry-run").code == 5  # there is no state yet
