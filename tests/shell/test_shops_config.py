@@ -271,6 +271,37 @@ def test_a_file_that_is_not_there_is_all_that_is_wrong(folder: Path) -> None:
     ]
 
 
+def test_a_problem_of_many_shops_is_one_line(folder: Path) -> None:
+    """Of a thousand shops nobody wants to read a thousand."""
+    tables = "".join(
+        f'[[shops]]\nshop_id = "s{number}"\nwoocommerce_mcp_url = "https://s{number}.example/mcp"\n'
+        'woocommerce_consumer_key = "ck_x"\nwoocommerce_consumer_secret = "cs_x"\n'
+        for number in range(1, 13)
+    )
+    (problem,) = problems(folder, f"shop_polling_interval = 0\n{tables}")
+    assert problem.startswith("every shop: SHOP_POLLING_INTERVAL (from ")
+    assert problem.endswith("input should be greater than or equal to 1 (now: '0')")
+    own = tables.replace('"cs_x"\n', '"cs_x"\nshop_senders = 0\n', 11)
+    wrong = "SHOP_SENDERS: input should be greater than or equal to 1 (now: '0')"
+    assert problems(folder, own) == [f"shops s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, …: {wrong}"]
+    own = tables.replace('"cs_x"\n', '"cs_x"\nshop_senders = 0\n', 2)
+    assert problems(folder, own) == [f"shops s1, s2: {wrong}"]
+
+
+def test_a_secret_that_cannot_be_read_is_not_missing_too(folder: Path) -> None:
+    text = TWO.replace('"honey.key"', '"hony.key"').replace('"HONEY_SECRET"', '"HONY_SECRET"')
+    found = problems(folder, text)
+    assert [line.partition(": ")[2].partition(":")[0] for line in found] == [
+        "woocommerce_consumer_key_file",
+        "woocommerce_consumer_secret_env",
+    ]
+
+
+def test_a_table_without_an_id_is_named_by_its_number(folder: Path) -> None:
+    found = problems(folder, TWO.replace('shop_id = "tea"', ""))
+    assert found == ["shop 2: SHOP_ID: is missing; each table of [[shops]] needs its own shop_id"]
+
+
 def test_what_does_not_work_for_several_is_refused(folder: Path) -> None:
     found = problems(folder, TWO, SHOP_HTTP_HOSTS="poller.example")
     assert "SHOP_HTTP_HOSTS: there is no such thing with [[shops]] yet; unset it" in found

@@ -170,6 +170,10 @@ def test_the_mark_that_windows_puts_before_the_first_name_is_no_part_of_it(tmp_p
         ),
         ("SHOP_ID = 'x'", "there is no setting 'SHOP_ID'; did you mean shop_id?"),
         ("[[shop]]\nshop_id = 'x'", "there is no setting 'shop'; did you mean shops?"),
+        (
+            "[defaults]\nshop_locale = 'en'",
+            "there is no table 'defaults'; write settings for all shops at the top, in no table",
+        ),
         ("[shop_sink_option.crm]", "there is no setting 'shop_sink_option'; did you mean shop_sink_options?"),
         (
             "shop_admin_token_file = 'x'",

@@ -5,7 +5,7 @@ All problems are reported together.
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -59,7 +59,7 @@ class GatheredSettings:
         files: files that secrets, or all settings, were read from.
         ignored: variables that begin as ours do, and may be another program's.
         variables: those of .env and the environment.
-        is_complete: the file that was named could be read; else what it says would seem to be missing.
+        may_be_missing: all settings, if the file that was named could not be read.
     """
 
     values: dict[str, Any]
@@ -69,7 +69,7 @@ class GatheredSettings:
     files: list[Path] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     variables: Mapping[str, str] = field(default_factory=dict)
-    is_complete: bool = True
+    may_be_missing: Collection[str] = ()
 
     @property
     def locale(self) -> Locale | None:
@@ -103,7 +103,7 @@ def load(
         found.origins,
         needs_shop_keys=needs_shop_keys,
         parse_sink=parse_sink,
-        is_complete=found.is_complete,
+        may_be_missing=found.may_be_missing,
     )
     if settings is None or found.problems or problems:
         raise SettingsError([*found.problems, *problems], found.locale)
@@ -134,10 +134,10 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
                 values[name.lower()] = value
                 origins[name.lower()] = origin
 
-    is_complete = True
+    may_be_missing: Collection[str] = ()
     if config is not None:
         written = _toml(config, problems)
-        is_complete = not problems
+        may_be_missing = Settings.model_fields if problems else ()
         tables = written.pop("shops", [])
         if isinstance(tables, list):
             shops = tables
@@ -164,7 +164,7 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
     take(_secret_files({**local, **environ}, problems, files), Text(" (from its file)"))
     variables = {name: value for name, value in {**local, **environ}.items() if value is not None}
     return GatheredSettings(
-        values, origins, shops, problems, files, ignored, variables=variables, is_complete=is_complete
+        values, origins, shops, problems, files, ignored, variables=variables, may_be_missing=may_be_missing
     )
 
 
@@ -174,7 +174,7 @@ def validate(
     *,
     needs_shop_keys: bool,
     parse_sink: SinkParser,
-    is_complete: bool = True,
+    may_be_missing: Collection[str] = (),
 ) -> tuple[Settings | None, list[str]]:
     """Validate values, and make settings of them.
 
@@ -183,15 +183,15 @@ def validate(
         origins: the origin of each.
         needs_shop_keys: the shop's keys are required.
         parse_sink: parses an address of SHOP_NOTIFY_URLS.
-        is_complete: whether to report what is missing.
+        may_be_missing: settings that are in a place that could not be read; they are not reported.
     """
     problems: list[str] = []
     settings: Settings | None = None
     # An empty value means the default, as in compose files and units, except for SHOP_HTTP_LISTEN: off.
     values = {name: "" if str(value).isspace() else value for name, value in values.items()}
     values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
-    missing = _missing_credentials(values) if needs_shop_keys and is_complete else []
-    found: list[tuple[str, str]] = [(name, _missing(name)) for name in missing]
+    missing = _missing_credentials(values) if needs_shop_keys else []
+    found: list[tuple[str, str]] = [(name, _missing(name)) for name in missing if name not in may_be_missing]
     try:
         settings = Settings.of(values, parse_sink=parse_sink)
     except ValidationError as error:
@@ -200,7 +200,7 @@ def validate(
         found += [
             (str(detail["loc"][0]), _problem(detail, origins, secrets))
             for detail in details
-            if is_complete or detail["type"] != "missing"
+            if detail["type"] != "missing" or detail["loc"][0] not in may_be_missing
         ]
     else:
         problems += _contradictions(settings, needs_shop_keys=needs_shop_keys)

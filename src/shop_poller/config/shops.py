@@ -109,7 +109,7 @@ def load_shops(
             found.origins,
             needs_shop_keys=needs_shop_keys,
             parse_sink=parse_sink,
-            is_complete=found.is_complete,
+            may_be_missing=found.may_be_missing,
         )
         problems += wrong
         shops += [settings] if settings else []
@@ -124,13 +124,15 @@ def load_shops(
     else:
         problems += _not_for_all(found)
         home = config.parent if config else Path()
+        by_problem: dict[str, list[str]] = {}
         for number, table in enumerate(found.shops, 1):
             shop, wrong = _shop(table, found, home=home, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink)
             name = _may_be_named(table.get("shop_id")) if isinstance(table, dict) else ""
-            problems += [
-                Text("shop {shop}: {problem}", shop=name or number, problem=problem) for problem in wrong
-            ]
+            for problem in wrong:
+                by_problem.setdefault(problem, []).append(name or str(number))
             shops += [shop] if shop else []
+        most = len(found.shops)
+        problems += [_of_shops(problem, names, most) for problem, names in by_problem.items()]
         problems += _twice(found.shops)
         problems += _on_a_cluster(found)
     if problems:
@@ -245,18 +247,35 @@ def _shop(
 ) -> tuple[Settings | None, list[str]]:
     if not isinstance(table, dict):
         return None, [Text("should be a table that begins with [[shops]]")]
-    own, problems = _read_table(table, environ=found.variables, home=home)
+    own, problems, unread = _read_table(table, environ=found.variables, home=home)
     shop_id = own.get("shop_id")
+    if shop_id is None:
+        problems.append(Text("SHOP_ID: is missing; each table of [[shops]] needs its own shop_id"))
+        return None, problems
     if not isinstance(shop_id, str) or not NAME.fullmatch(shop_id):
         problems.append(Text("SHOP_ID: should be up to 100 letters, digits, dots, dashes or underscores"))
         return None, problems
     origins = {name: origin for name, origin in found.origins.items() if name not in own}
     settings, wrong = validate(
-        {**found.values, **own}, origins, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink
+        {**found.values, **own},
+        origins,
+        needs_shop_keys=needs_shop_keys,
+        parse_sink=parse_sink,
+        may_be_missing=unread,
     )
     if settings is not None and not table.get(WAS_ALONE):
         settings = settings.model_copy(update=_state_setting(settings))
     return settings, problems + wrong
+
+
+def _of_shops(problem: str, names: Sequence[str], most: int) -> str:
+    """Return the line of a problem that one, some or all of the shops have."""
+    if len(names) == 1:
+        return Text("shop {shop}: {problem}", shop=names[0], problem=problem)
+    if len(names) == most:
+        return Text("every shop: {problem}", problem=problem)
+    more = ", …" if len(names) > MOST_NAMED else ""
+    return Text("shops {shops}: {problem}", shops=", ".join(names[:MOST_NAMED]) + more, problem=problem)
 
 
 def _may_be_named(shop_id: object) -> str:
@@ -266,9 +285,10 @@ def _may_be_named(shop_id: object) -> str:
 
 def _read_table(
     table: Mapping[str, Any], *, environ: Mapping[str, str], home: Path
-) -> tuple[dict[str, Any], list[str]]:
-    """Return the content of a table, with the secrets that it refers to."""
+) -> tuple[dict[str, Any], list[str], set[str]]:
+    """Return the content of a table, its problems, and the secrets that it names and that cannot be read."""
     own: dict[str, Any] = {}
+    unread: set[str] = set()
     problems = _given_twice(table)
     for name, value in table.items():
         of, _, how = name.rpartition("_")
@@ -288,10 +308,11 @@ def _read_table(
             try:
                 own[of] = read_secret(Path(value), home) if how == "file" else _variable(value, environ)
             except ValueError as error:
+                unread.add(of)
                 problems.append(Text("{name}: {problem}", name=name, problem=text_of(error)))
         else:
             problems.append(_no_such_setting(name))
-    return own, problems
+    return own, problems, unread
 
 
 def _no_such_setting(name: str) -> str:

@@ -110,10 +110,10 @@ def _unknown_in_file(name: str, path: Path) -> list[str]:
     ]
 
 
-def toml_problems(names: Iterable[str], path: Path) -> list[str]:
+def toml_problems(written: Mapping[str, Any], path: Path) -> list[str]:
     """Return one line per key above the first [[shops]] that is no setting."""
     problems: list[str] = []
-    for name in sorted({*names} - {*Settings.model_fields}):
+    for name in sorted({*written} - {*Settings.model_fields}):
         secret, _, how = name.rpartition("_")
         if secret in SECRETS and how == "file":
             problems.append(
@@ -126,6 +126,15 @@ def toml_problems(names: Iterable[str], path: Path) -> list[str]:
             )
         elif right := meant(name, ("shops",)):
             problems.append(did_you_mean(path, name, right))
+        elif isinstance(written[name], dict) and not {*written[name]}.isdisjoint(Settings.model_fields):
+            problems.append(
+                Text(
+                    "{config}: there is no table {name}; write settings for all shops at the top, "
+                    "in no table",
+                    config=path,
+                    name=shown(name, is_name=True),
+                )
+            )
         else:
             problems.append(
                 Text(
