@@ -118,6 +118,19 @@ def test_a_variable_that_a_table_names_may_be_called_anything(tmp_path: Path) ->
     assert shop.woocommerce_consumer_key is not None
 
 
+def test_credentials_that_are_not_read_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    names = ["SHOP_NOTIFY_URL", "SHOP_LOCALE", "SHOP_NOTIFY_SECRET", "shops.toml", "honey.key", "SHOP_FLOOR"]
+    for name in names:
+        (folder / name).write_text("", encoding="utf-8")
+    assert problems(tmp_path, {"CREDENTIALS_DIRECTORY": str(folder)}) == [
+        "CREDENTIALS_DIRECTORY/SHOP_LOCALE: only secrets are read from files; set SHOP_LOCALE",
+        "CREDENTIALS_DIRECTORY/SHOP_NOTIFY_URL: is no setting; did you mean SHOP_NOTIFY_URLS?",
+    ]
+    assert loaded(tmp_path, {"CREDENTIALS_DIRECTORY": str(tmp_path / "nowhere")}).shops
+
+
 # --- .env ---
 
 

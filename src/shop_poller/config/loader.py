@@ -16,6 +16,7 @@ from shop_poller.config.pydantic_errors import problem_of
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import SinkConfig, SinkParser
 from shop_poller.config.unknown_names import (
+    credential_problems,
     judge_environment,
     read_dotenv,
     referred_variables,
@@ -159,6 +160,7 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
         problems.append(Text("{dotenv}: cannot be read: {error}", dotenv=dotenv, error=known(str(error))))
     misspelled, ignored = judge_environment(environ, referred)
     problems += misspelled
+    problems += credential_problems(environ.get("CREDENTIALS_DIRECTORY", ""))
     take(local, Text(" (from {dotenv})", dotenv=dotenv))
     take(environ, "")
     take(_secret_files({**local, **environ}, problems, files), Text(" (from its file)"))

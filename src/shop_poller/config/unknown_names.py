@@ -61,6 +61,29 @@ def judge_environment(environ: Iterable[str], referred: Collection[str] = ()) ->
     return problems, ignored
 
 
+def credential_problems(directory: str) -> list[str]:
+    """Return one line per systemd credential that is called like a setting, and is not read.
+
+    Args:
+        directory: where systemd puts the credentials; "" if there is none.
+    """
+    secrets = [name.upper() for name in SECRETS]
+    try:
+        names = sorted({path.name for path in Path(directory).iterdir()} - {*secrets}) if directory else []
+    except OSError:  # each secret that is looked for there reports it
+        return []
+    found: list[str] = []
+    for name in names:
+        credential = f"CREDENTIALS_DIRECTORY/{name}"
+        if name in VARIABLES:
+            found.append(
+                Text("{name}: only secrets are read from files; set {setting}", name=credential, setting=name)
+            )
+        elif right := closest(name, secrets):
+            found.append(Text("{name}: is no setting; did you mean {right}?", name=credential, right=right))
+    return found
+
+
 def read_dotenv(path: Path, referred: Collection[str] = ()) -> tuple[dict[str, str | None], list[str]]:
     """Read a file of NAME=value lines, and find lines of ours that are none, or set no setting.
 
