@@ -5,7 +5,8 @@ from dataclasses import fields, replace
 from typing import Any
 from urllib.parse import quote
 
-from shop_poller.config.sinks import NO_OPTIONS, SinkConfig, SinkOptions, option_names, take_options
+from shop_poller.config.sink_spelling import option_names
+from shop_poller.config.sinks import NO_OPTIONS, SinkConfig, SinkOptions, take_options
 from shop_poller.config.tables import read_tables
 from shop_poller.core.filters import EVERYTHING
 from shop_poller.core.showing import before_colon, shown, shown_place

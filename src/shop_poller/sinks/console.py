@@ -15,7 +15,8 @@ from typing import Self
 import anyio
 
 from shop_poller.config.addresses import split
-from shop_poller.config.sinks import NO_OPTIONS, SinkConfig, option_names, sink_name, take_options
+from shop_poller.config.sink_spelling import option_names
+from shop_poller.config.sinks import NO_OPTIONS, SinkConfig, sink_name, take_options
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
 from shop_poller.core.plain_text import plain

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote
 
-from shop_poller.config.sinks import SinkConfig, refuse_misspelled, sink_name, take_options
+from shop_poller.config.sink_spelling import refuse_misspelled
+from shop_poller.config.sinks import SinkConfig, sink_name, take_options
 from shop_poller.core.model import Delivery
 from shop_poller.core.translatable import Text
 from shop_poller.ports import Sink

@@ -7,14 +7,8 @@ from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from shop_poller.config.addresses import secrets_in, split
-from shop_poller.config.sinks import (
-    SinkConfig,
-    misspelled,
-    place,
-    refuse_misspelled,
-    sink_name,
-    take_options,
-)
+from shop_poller.config.sink_spelling import misspelled, refuse_misspelled
+from shop_poller.config.sinks import SinkConfig, place, sink_name, take_options
 from shop_poller.core import chat_hooks
 from shop_poller.core.spelling import closest
 from shop_poller.core.translatable import Text

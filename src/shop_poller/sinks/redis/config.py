@@ -7,7 +7,8 @@ from typing import Self
 from urllib.parse import SplitResult, parse_qsl, urlunsplit
 
 from shop_poller.config.addresses import secrets_in, split
-from shop_poller.config.sinks import SinkConfig, SinkOptions, option_names, place, sink_name, take_options
+from shop_poller.config.sink_spelling import option_names
+from shop_poller.config.sinks import SinkConfig, SinkOptions, place, sink_name, take_options
 from shop_poller.core.showing import is_harmless, shown_place
 from shop_poller.core.spelling import closest
 from shop_poller.core.translatable import Text
