@@ -35,7 +35,7 @@ def test_of_a_setting(name: str, right: str) -> None:
     ("name", "right"),
     [
         *[("level", "levels"), ("Level", "levels"), ("leveks", "levels"), ("event", "events")],
-        *[("evnets", "events"), ("rates", "rate"), ("raet", "rate"), ("quite", "quiet"), ("whre", "where")],
+        *[("evnets", "events"), ("rates", "rate"), ("raet", "rate"), ("quite", "quiet"), ("wheere", "where")],
         *[("date", ""), ("gate", ""), ("state", ""), ("labels", ""), ("there", ""), ("urgency", "")],
         *[("key", ""), ("token", ""), ("rate" * 30, "")],
     ],
