@@ -269,8 +269,8 @@ def test_swapped_keys_are_named(tmp_path: Path) -> None:
         ("https://h.example/x?digests=daily@09:00", "digests=; did you mean digest=?"),
         ("https://h.example/x?redirect=delivered", "redirect=; did you mean redirects=?"),
         (
-            "redis://h/0?channnel=c",
-            "an option that is not known: channnel; did you mean channel?",
+            "redis://h/0?chan_nel=c",
+            "an option that is not known: chan_nel; did you mean channel?",
         ),
         ("redis://h/0?channel=c&level=error", "an option that is not known: level; did you mean levels?"),
         ("redis+stream://h/0?stream=s&max_len=5", "option that is not known: max_len; did you mean maxlen?"),
