@@ -68,7 +68,7 @@ def list_command(*, dead: bool) -> Callable[..., None]:
     ) -> None:
         settings = load_settings(config, shop)
         found = anyio.run(_finished, settings, dead, sink, limit)
-        if not found and sink is not None:
+        if not found and not as_json and sink is not None:  # for a program, none is an answer
             _require_sink(settings, sink)
         with suppress(EnoughError):
             for one in found:
