@@ -31,6 +31,10 @@ the default.
 An empty value means the default (but an empty `SHOP_HTTP_LISTEN` turns the listener off). Every problem is named, all at
 once, with exit code 2; `shop-poller check` looks without starting anything.
 
+A misspelled name is an error that names the right one, in the environment, in `.env`, in TOML and in the parameters of an address.
+In `.env`, every unknown name that begins with `SHOP_` or `WOOCOMMERCE_` is an error. In the environment it may be another program's:
+`check` lists it ([decision 26](decisions/0026-misspelled-settings.md)).
+
 | variable | default | meaning |
 |---|---|---|
 """

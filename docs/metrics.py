@@ -12,6 +12,7 @@ from shop_poller.polling.limiter import PollLimiter
 from shop_poller.ports import Store
 from shop_poller.runtime.balancer import Balancer
 from shop_poller.runtime.fleet import Fleet, FleetPolicy
+from shop_poller.runtime.fleet_hooks import FleetHooks
 from shop_poller.runtime.fleet_status import FleetStatus, lateness
 from shop_poller.sources.woocommerce.dialects import Dialect
 from shop_poller.sources.woocommerce.statuses import OWN
@@ -89,6 +90,7 @@ def registry(*, is_crowded: bool = False) -> CollectorRegistry:
     limiter = PollLimiter(1, lateness(metrics_registry))
     fleet = Fleet([], _never, metrics_registry=metrics_registry, policy=FleetPolicy(limiter=limiter))
     FleetStatus(fleet, Balancer(fleet, membership=None, name=""), metrics_registry, limiter)
+    FleetHooks(fleet, metrics_registry)
     return metrics_registry.registry
 
 

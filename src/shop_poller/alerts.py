@@ -5,6 +5,7 @@ The first dead letter is reported at once. Later ones are counted, and reported 
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import anyio
@@ -80,10 +81,13 @@ class AlertManager:
     async def raise_for(self, service: str, *, cause: ErrorKind, since: datetime) -> None:
         """Report once that a service does not work. The service itself is not notified.
 
+        If the cause changes later, only the stored alert changes, which `status` shows.
+
         Raises:
             TemporaryError: STORE; call again.
         """
         if service in self._raised:
+            await self._change_cause(self._raised[service], cause)
             return
         unstored = self._unstored.get(service)
         # It could not be stored before, and may have another cause by now. It is the same outage.
@@ -125,6 +129,14 @@ class AlertManager:
         for service in [one for one in self._raised if one.startswith(POLLS_FAIL) and one != but]:
             await self._alerts.clear_alert(self._message_format.shop_id, service, (), self._now())
             del self._raised[service]
+
+    async def _change_cause(self, alert: Alert, cause: ErrorKind) -> None:
+        """Store another cause. That of an outage of the store stays, since `can_record` asks for it."""
+        if cause is alert.cause or ErrorKind.STORE in {cause, alert.cause}:
+            return
+        changed = replace(alert, cause=cause)
+        await self._alerts.raise_alert(self._message_format.shop_id, changed, (), self._now())
+        self._raised[alert.service] = changed
 
     def remember_unstored(self, service: str, *, cause: ErrorKind, since: datetime) -> None:
         """Remember an outage that could not be stored; it is reported when the service works again."""

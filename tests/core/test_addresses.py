@@ -180,7 +180,7 @@ def test_a_filter_is_ours_and_no_part_of_the_name(address: str, url: str) -> Non
         ("https://h.example/a?rate=20#crm", "crm: rate=: should be a number of 1 to 9999"),
         ("https://h.example/a?rate=1/s&rate=2/s#crm", "crm: rate= is there more than once"),
         ("apprise+tgram://123:abc/1?style=plain", "apprise+tgram: style=: should be rich"),
-        ("console:?locale=de", "console:: locale=: should be ru or en"),
+        ("console:?locale=de", "console: locale=: should be ru or en"),
         ("redis://h/0?channel=c&locale=en", "an option that is not known: locale"),
     ],
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shop_poller.core.showing import is_harmless, shown, shown_place
+from shop_poller.core.showing import before_colon, is_harmless, shown, shown_place
 
 
 @pytest.mark.parametrize("text", ["info", "10min", "true", "--------", "console:", "shop_locale"])
@@ -42,3 +42,10 @@ def test_of_a_list_and_a_table_the_size_is_shown() -> None:
 )
 def test_a_place_is_shown_without_what_in_its_path_may_be_a_secret(name: str, place: str) -> None:
     assert shown_place(name) == place
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("console:", "console"), ("crm", "crm"), ("https://h", "https://h")]
+)
+def test_no_name_has_a_colon_before_a_colon(name: str, shown: str) -> None:
+    assert before_colon(name) == shown

@@ -242,6 +242,20 @@ async def test_an_alert_that_could_not_be_stored_keeps_its_beginning(
     assert (alert.cause, alert.since) == (ErrorKind.TIMEOUT, began)
 
 
+async def test_a_stored_alert_has_the_cause_of_today_and_is_not_sent_again(path: Path) -> None:
+    """`status` reads it: a shop that was unreachable may refuse its keys by now."""
+    async with shop_harness(path) as it:
+        began = virtual_now()
+        causes = [ErrorKind.CONNECTION, ErrorKind.AUTHENTICATION, ErrorKind.AUTHENTICATION, ErrorKind.STORE]
+        for cause in causes:
+            await it.alert_manager.raise_for("crm", cause=cause, since=virtual_now())
+            await anyio.sleep(MINUTE)
+        alert = (await it.store.alerts(SHOP))["crm"]
+        assert (alert.cause, alert.since) == (ErrorKind.AUTHENTICATION, began)
+        waiting = await it.store.claim("sink", now=virtual_now(), limit=9)
+        assert [row.event_type for row in waiting] == ["service.unhealthy"]
+
+
 async def test_the_shops_alert_may_be_over_before_the_record_is_known_to_work(path: Path) -> None:
     async with shop_harness(path) as it:
         it.alert_manager.cannot_record()

@@ -62,7 +62,7 @@ def desk() -> Desk:
 
 @asynccontextmanager
 async def served(desk: Desk) -> AsyncIterator[httpx.AsyncClient]:
-    desk.hooks = Hooks(SECRET, trigger=desk.trigger, metrics=desk.metrics)
+    desk.hooks = Hooks(SECRET, trigger=desk.trigger, counter=desk.metrics)
     app = make_app(NO_HEALTH, desk.hooks)
     async with (
         serving(app, listen(LOOPBACK, 0)) as address,

@@ -50,7 +50,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.triggers = 0
-        self.app = make_app(Well(), Hooks(SECRET, trigger=self.trigger, metrics=Metrics("shop.example", [])))
+        self.app = make_app(Well(), Hooks(SECRET, trigger=self.trigger, counter=Metrics("shop.example", [])))
 
     def trigger(self) -> None:
         self.triggers += 1

@@ -45,7 +45,7 @@ def ticks(shop: FakeShop) -> list[float]:
 @asynccontextmanager
 async def hooked(it: ShopHarness) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the route, with no socket between: those know nothing of virtual time."""
-    hooks = Hooks("a secret of the shop", trigger=it.poller.trigger, metrics=it.metrics)
+    hooks = Hooks("a secret of the shop", trigger=it.poller.trigger, counter=it.metrics)
     app = make_app(None, hooks)  # type: ignore[arg-type] # nobody asks for health here
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
         yield client

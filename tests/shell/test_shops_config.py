@@ -7,7 +7,7 @@ import pytest
 
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings, SettingsError
-from shop_poller.config.shops import MAX_SHOPS, choose, load_shops
+from shop_poller.config.shops import MAX_SHOPS, choose, load_shops, shared_addresses
 from shop_poller.runtime.factory import shop_credentials
 from shop_poller.sinks.registry import parse_sink
 from support.marked_language import assert_translatable
@@ -168,7 +168,11 @@ def test_without_tables_there_is_the_one_shop_of_the_variables(folder: Path) -> 
         (("= 120", f'= 120\ntags = ["{"a" * 31}"]'), "shop tea: tags: a tag should be up to 30 letters"),
         (("= 120", '= 120\ntags = ["ck_tea ck_tea"]'), "shop tea: tags: a tag should be up to 30 letters"),
         (("= 120", '= 120\nshop_log_level = "info"'), "shop tea: shop_log_level: is for all shops"),
-        (("= 120", '= 120\nshop_webhook_secret = "12345678"'), "shop_webhook_secret: there is no such"),
+        (("= 120", '= 120\nshop_http_hosts = "a.example"'), "shop_http_hosts: there is no such"),
+        (
+            ("= 120", '= 120\nshop_webhook_secret = "1234567"'),
+            "shop tea: SHOP_WEBHOOK_SECRET: should have at least 8 characters",
+        ),
         (("[[shops]]", "[shops]", 1), "cannot be read as TOML"),
     ],
 )  # fmt: skip
@@ -253,9 +257,79 @@ def test_no_shop_s_keys_are_said_for_all(folder: Path, name: str) -> None:
     assert f"{name}: is one shop's own; put it into its [[shops]] table" in found
 
 
+def test_an_address_that_was_copied_is_named(folder: Path) -> None:
+    honey, tea = shops_config(folder, TWO)
+    assert shared_addresses([honey, tea]) == []
+    copied = tea.model_copy(update={"woocommerce_mcp_url": f"{honey.woocommerce_mcp_url.upper()}/"})
+    assert shared_addresses([honey, copied]) == [
+        "honey, tea have the same WOOCOMMERCE_MCP_URL, so each order is announced for each of them"
+    ]
+
+
+def test_a_variable_that_a_table_names_may_be_set_in_dotenv(folder: Path) -> None:
+    """As every other one."""
+    (folder / ".env").write_text("TEA_KEY=ck_of_tea\n", encoding="utf-8")
+    text = TWO.replace('woocommerce_consumer_key = "ck_tea"', 'woocommerce_consumer_key_env = "TEA_KEY"')
+    _, tea = shops_config(folder, text)
+    assert shop_credentials(tea).consumer_key == "ck_of_tea"
+    _, tea = shops_config(folder, text, TEA_KEY="ck_of_environment")
+    assert shop_credentials(tea).consumer_key == "ck_of_environment"
+
+
+def test_a_file_that_is_not_there_is_all_that_is_wrong(folder: Path) -> None:
+    """What it would have said is not missing."""
+    with pytest.raises(SettingsError) as caught:
+        load_shops(folder / "shop.toml", environ={}, dotenv=folder / ".env", parse_sink=parse_sink)
+    assert caught.value.problems == [
+        f"{folder / 'shop.toml'}: cannot be read as TOML: No such file or directory"
+    ]
+
+
+def test_a_problem_of_many_shops_is_one_line(folder: Path) -> None:
+    """Of a thousand shops nobody wants to read a thousand."""
+    tables = "".join(
+        f'[[shops]]\nshop_id = "s{number}"\nwoocommerce_mcp_url = "https://s{number}.example/mcp"\n'
+        'woocommerce_consumer_key = "ck_x"\nwoocommerce_consumer_secret = "cs_x"\n'
+        for number in range(1, 13)
+    )
+    (problem,) = problems(folder, f"shop_polling_interval = 0\n{tables}")
+    assert problem.startswith("every shop: SHOP_POLLING_INTERVAL (from ")
+    assert problem.endswith("input should be greater than or equal to 1 (now: '0')")
+    own = tables.replace('"cs_x"\n', '"cs_x"\nshop_senders = 0\n', 11)
+    wrong = "SHOP_SENDERS: input should be greater than or equal to 1 (now: '0')"
+    assert problems(folder, own) == [f"shops s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, …: {wrong}"]
+    own = tables.replace('"cs_x"\n', '"cs_x"\nshop_senders = 0\n', 2)
+    assert problems(folder, own) == [f"shops s1, s2: {wrong}"]
+
+
+def test_a_secret_that_cannot_be_read_is_not_missing_too(folder: Path) -> None:
+    text = TWO.replace('"honey.key"', '"hony.key"').replace('"HONEY_SECRET"', '"HONY_SECRET"')
+    found = problems(folder, text)
+    assert [line.partition(": ")[2].partition(":")[0] for line in found] == [
+        "woocommerce_consumer_key_file",
+        "woocommerce_consumer_secret_env",
+    ]
+
+
+def test_a_table_without_an_id_is_named_by_its_number(folder: Path) -> None:
+    found = problems(folder, TWO.replace('shop_id = "tea"', ""))
+    assert found == ["shop 2: SHOP_ID: is missing; each table of [[shops]] needs its own shop_id"]
+
+
 def test_what_does_not_work_for_several_is_refused(folder: Path) -> None:
-    found = problems(folder, TWO, SHOP_WEBHOOK_SECRET="0123456789abcdef")
-    assert "SHOP_WEBHOOK_SECRET: there is no such thing with [[shops]] yet; unset it" in found
+    found = problems(folder, TWO, SHOP_HTTP_HOSTS="poller.example")
+    assert "SHOP_HTTP_HOSTS: there is no such thing with [[shops]] yet; unset it" in found
+
+
+def test_each_shop_has_a_webhook_secret_or_that_of_all(folder: Path) -> None:
+    (folder / "tea.hook").write_text("secret of tea\n", encoding="utf-8")
+    text = TWO.replace("= 120", '= 120\nshop_webhook_secret_file = "tea.hook"')
+    honey, tea = shops_config(folder, text)
+    assert honey.shop_webhook_secret is None
+    honey, tea = shops_config(folder, text, SHOP_WEBHOOK_SECRET="secret of all")
+    found = [shop.shop_webhook_secret for shop in (honey, tea)]
+    assert [secret and secret.get_secret_value() for secret in found] == ["secret of all", "secret of tea"]
+    assert "secret of tea" in tea.secrets
 
 
 ON_A_CLUSTER = TWO.replace(
@@ -319,6 +393,8 @@ def test_a_command_has_to_be_told_which_shop(folder: Path) -> None:
     assert choose(shops[:1], None) is choose(shops[:1], "honey") is shops[0]
     with pytest.raises(SettingsError, match="--shop: is missing, and there are 2 shops: honey, tea"):
         choose(shops, None)
+    with pytest.raises(SettingsError, match="there is no shop 'hony'; did you mean honey"):
+        choose(shops_config(folder, TWO), "hony")
     with pytest.raises(SettingsError, match="--shop: there is no shop 'coffee'; there are: honey, tea"):
         choose(shops, "coffee")
 

@@ -174,7 +174,7 @@ def whole_app(stage: Stage) -> Starlette:
     def make_status_page() -> StatusPage:
         return status_page_of(stage)
 
-    hooks = Hooks("secret", trigger=lambda: None, metrics=Metrics("shop.example", []))
+    hooks = Hooks("secret", trigger=lambda: None, counter=Metrics("shop.example", []))
     return make_app(NO_HEALTH, hooks, make_status_page, actions_enabled=True, hosts=HOSTS)
 
 

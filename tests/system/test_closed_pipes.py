@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from threading import Event, Thread
 
 import pytest
 
@@ -96,6 +97,29 @@ def test_a_reader_that_is_gone_ends_a_command_quietly(used: Site) -> None:
     assert {args: code for args, (code, _) in found.items()} == {
         args: (3 if args in NO_DAEMON else 0) if args in LISTS else 141 for args in found
     }
+
+
+def test_a_reader_that_leaves_in_the_middle_sees_no_traceback(used: Site) -> None:
+    """As `check | head -3`: what is open is closed in order."""
+    used.settings["SHOP_NOTIFY_URLS"] = f"console: {used.receiver.url}#crm console:#log"
+    reader, writer = os.pipe()
+    left = Event()
+    used.receiver.answer = lambda _: 200 if left.wait(60) else None
+
+    def read() -> None:
+        with os.fdopen(reader) as output:
+            while "console" not in output.readline():
+                pass
+        left.set()
+
+    head = Thread(target=read)
+    head.start()
+    try:
+        done = run_command(["notify-test"], home=used.home, env=used.environment(), stdout=writer)
+    finally:
+        os.close(writer)
+        head.join()
+    assert (done.code, done.stderr) == (141, "")
 
 
 def test_output_that_is_full_is_one_line(used: Site) -> None:

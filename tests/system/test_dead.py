@@ -111,7 +111,7 @@ def test_a_dead_letter_is_listed_and_shown(site: Site) -> None:
     sink = everything[0]["sink"]
     assert listed(site, "dead", "list", "--sink", sink) == everything
     assert listed(site, "dead", "list", "--sink", "nobody") == []
-    assert site.run("dead", "list", "--sink", "nobody").lines == ["no dead letters"]
+    assert site.run("dead", "list", "--sink", "nobody").code == 2, "it is misspelled"
     one = everything[0]
     line = site.run("dead", "list").lines[0]
     for said in (str(one["id"]), one["at"], sink, one["key"], "shop.order.new", "422"):
@@ -317,3 +317,23 @@ def test_deliveries_are_followed_as_they_are_made(site: Site) -> None:
         assert set(told()[10:]) == {str(order) for order in fresh}
         assert following.stop(signal.SIGINT) == 0
         assert following.stderr == ""
+
+
+def test_a_list_for_a_sink_that_nobody_has_is_refused_and_not_empty(site: Site) -> None:
+    site.settings["SHOP_NOTIFY_URLS"] = f"{site.receiver.url}#crm"
+    assert site.once().code == 0
+    unknown = ["shop-poller: no sink is named 'crmm' in the settings; known sinks: crm"]
+    for args in ("deliveries list", "deliveries tail", "dead list"):
+        done = site.run(*args.split(), "--sink", "crmm")
+        assert (done.code, done.complaints) == (2, unknown), args
+    assert site.run("deliveries", "list", "--sink", "crm").lines == ["nothing has been delivered yet"]
+
+
+def test_what_is_no_date_is_told_how_dates_are_written(site: Site) -> None:
+    for wrong in ("2026-11-31", "yesterday", "24.11.2026"):
+        done = site.run("replay", "--since", wrong)
+        assert done.code == 2
+        assert done.stderr.endswith(
+            "'--since': is no date or time; write it as 2026-11-01 or 2026-11-24T18:00\n"
+        )
+    assert site.run("replay", "--since", "2026-11-24T18:00", "--dry-run").code == 5  # there is no state yet

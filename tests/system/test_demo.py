@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import started, wait_until
+from support.commands import run_command, started, wait_until
 from support.stories import Stories, watched_demo
 
 TOLD = re.compile(r"\d\d:\d\d:\d\d (?P<mark>.) (?P<text>[^|]+?)(?: \|.*)?")
@@ -96,6 +96,16 @@ def test_settings_of_ones_own_do_not_touch_it(tmp_path: Path) -> None:
         with started(["demo", "--seconds", "1"], home=tmp_path, env=env) as demo:
             assert demo.wait() == 0
     assert demo.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("env", "first"), [({}, "Имитация магазина"), ({"SHOP_LOCALE": "en"}, "A simulated shop")]
+)
+def test_it_speaks_the_language_of_the_settings(tmp_path: Path, env: dict[str, str], first: str) -> None:
+    (tmp_path / ".env").write_text("SHOP_LOCALE=ru\n")
+    done = run_command(["demo", "--seconds", "1"], home=tmp_path, env=env)
+    assert done.code == 0
+    assert done.stdout.startswith(first)
 
 
 def test_a_time_that_is_none_is_2(tmp_path: Path) -> None:

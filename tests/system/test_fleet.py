@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from shop_poller.simulator.keys import DEMO_KEY
+from shop_poller.web.hooks import PATH
 from support.commands import wait_until
+from support.hooks import headers
 from support.receivers import reserved_port
 from support.redis_server import redis_server
 from support.simulated import RunningShop, shop_in_thread
@@ -58,6 +60,32 @@ def test_three_shops_are_watched_by_one_process(site: Site, shops: dict[str, Run
             " or all by --all"
         ],
     )
+
+
+def test_a_webhook_reaches_its_shop_by_the_secret_of_that_shop(
+    site: Site, shops: dict[str, RunningShop]
+) -> None:
+    config = site.home / "shops.toml"
+    text = config.read_text(encoding="utf-8")
+    for name in NAMES:
+        line = f'shop_id = "{name}"'
+        text = text.replace(line, f'{line}\nshop_webhook_secret = "the secret of {name}"')
+    config.write_text(text, encoding="utf-8")
+    body = b'{"id": 1}'
+    site.settings |= {"SHOP_POLLING_INTERVAL": "3600", "SHOP_SWEEP_INTERVAL": "0"}
+    with site.start("run", "--config", "shops.toml") as daemon:
+        daemon.wait_for("started")
+        wait_until(lambda: 'shop_lease_held{shop="tea"} 1.0' in daemon.get("/metrics").text, "a lease")
+        order = shops["tea"].shop.create_order("processing")
+        signed = headers(body, secret="the secret of tea")
+        assert daemon.post(f"{PATH}/honey", body, signed).status_code == 401
+        assert daemon.post(f"{PATH}/milk", body, signed).status_code == 401
+        assert daemon.post(PATH, body, signed).status_code == 404
+        assert daemon.post(f"{PATH}/tea", body, signed).status_code == 200
+        site.receiver.wait_for(1)
+        assert site.receiver.story(order) == ["new"]
+        assert daemon.stop() == 0
+        assert "the secret of" not in daemon.stderr
 
 
 def test_one_shop_or_all_of_them_are_polled_and_muted(site: Site, shops: dict[str, RunningShop]) -> None:

@@ -6,7 +6,7 @@ import time
 from shop_poller.web.hooks import PATH
 from support.commands import wait_until
 from support.hooks import SECRET, headers
-from support.site import Site
+from support.site import SHOP_ID, Site
 
 BODY = json.dumps({"id": 1, "billing": {"first_name": "Забава"}}).encode()
 WITHIN_S = 20.0
@@ -30,6 +30,8 @@ def test_a_webhook_makes_it_deliver_long_before_the_next_tick(site: Site) -> Non
         assert len(site.walks) == walks + 1
         assert daemon.metric("shop_hints_total", outcome="accepted") == 1
         assert daemon.metric("shop_hints_total", outcome="refused") == 1
+        assert daemon.post(f"{PATH}/{SHOP_ID}", BODY, headers(BODY)).status_code == 200
+        assert daemon.post(f"{PATH}/tea", BODY, headers(BODY)).status_code == 401
         assert daemon.stop() == 0
         assert SECRET not in daemon.stderr
         assert "Забава" not in daemon.stderr

@@ -38,7 +38,7 @@ def test_preview_shows_past_events_and_a_broken_template_stops_everything(site: 
 def test_preview_names_what_it_does_not_know(site: Site) -> None:
     for options, problem in (
         (["--event", "nothing"], "there is no event 'nothing'; there are "),
-        (["--sink", "nothing"], "no sink is named 'nothing' in the settings; there are: "),
+        (["--sink", "nothing"], "no sink is named 'nothing' in the settings; known sinks: "),
         (["--since", "soon"], "should be yesterday, today, an age such as 3d or 12h, or a date"),
     ):
         done = site.run("preview", *options)

@@ -1,7 +1,7 @@
 """`check` and `notify-test`: one line per thing that was checked, with what to do if it failed."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from shop_poller.config.settings import Settings
 from shop_poller.core.errors import ErrorKind, ShopPollerError
 from shop_poller.core.messages import sample_notification
 from shop_poller.core.model import Delivery
+from shop_poller.core.showing import before_colon
 from shop_poller.core.translatable import Text
 from shop_poller.ports import Sink
 from shop_poller.runtime.exposure import exposed, summary
@@ -27,14 +28,18 @@ from shop_poller.runtime.message_templates import load_templates
 SINK_TIMEOUT_S = 10.0
 
 
+MOST_NAMED = 10
+
+
 async def check(
-    settings: Settings, files: Sequence[Path] = (), *, briefly: bool = False
-) -> AsyncIterator[CheckResult]:
+    settings: Settings, files: Sequence[Path] = (), ignored: Sequence[str] = (), *, briefly: bool = False
+) -> AsyncGenerator[CheckResult]:
     """Check everything that the daemon needs, except its templates; changes nothing.
 
     Args:
         settings: as loaded.
         files: the files that secrets or settings were read from.
+        ignored: see ShopsConfig.
         briefly: send no requests for what is only advice.
     """
     text: str = Text(
@@ -44,6 +49,8 @@ async def check(
         sinks=len(settings.sinks),
     )
     yield CheckResult("settings", Text("settings"), text)
+    if ignored:
+        yield CheckResult("settings", Text("settings"), ignored_variables(ignored))
     loaded = load_templates(settings)
     if loaded is not None:  # the command has checked them before
         text = Text(
@@ -60,8 +67,9 @@ async def check(
             count=shown,
         )
         yield CheckResult("settings", Text("settings"), text)
-    async for finding in check_shop(settings, briefly=briefly):
-        yield finding
+    async with aclosing(check_shop(settings, briefly=briefly)) as findings:
+        async for finding in findings:
+            yield finding
     yield await check_state(settings)
     for line in summary(exposed([settings], files)):
         yield CheckResult("state", Text("permissions"), Text("warning: {problem}", problem=line))
@@ -70,7 +78,16 @@ async def check(
             yield await _attempt(sink, sink.check)
 
 
-async def notify_test(settings: Settings) -> AsyncIterator[CheckResult]:
+def ignored_variables(names: Sequence[str]) -> str:
+    """Return the warning about variables that may be meant as settings."""
+    more = ", …" if len(names) > MOST_NAMED else ""
+    return Text(
+        "warning: variables that are no settings are ignored: {names}",
+        names=", ".join(names[:MOST_NAMED]) + more,
+    )
+
+
+async def notify_test(settings: Settings) -> AsyncGenerator[CheckResult]:
     """Send one test notification to every sink."""
     message_format = make_message_format(settings)
     notification = sample_notification(message_format, now=now())
@@ -97,7 +114,7 @@ async def _send(sink: Sink, delivery: Delivery) -> str:
 
 
 async def _attempt(sink: Sink, attempt: Callable[[], Awaitable[str]]) -> CheckResult:
-    about = Text("sink {sink}", sink=sink.name)
+    about = Text("sink {sink}", sink=before_colon(sink.name))
     try:
         with anyio.fail_after(SINK_TIMEOUT_S):
             return CheckResult("sink", about, await attempt())

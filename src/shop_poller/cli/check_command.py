@@ -1,6 +1,7 @@
 """The commands `check` and `notify-test`, for one shop or several."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import anyio
 import typer
 
 from shop_poller.cli.check import check as check_shop
+from shop_poller.cli.check import ignored_variables
 from shop_poller.cli.check import notify_test as test_sinks
 from shop_poller.cli.check_result import CheckResult
 from shop_poller.cli.chosen_shops import ChosenShops, EveryShop, ShopIds, ShopTags, load_chosen
@@ -23,6 +25,7 @@ from shop_poller.cli.each_shop import (
     say_document,
 )
 from shop_poller.config.settings import Settings
+from shop_poller.config.shops import shared_addresses
 from shop_poller.core.translatable import Text, joined
 from shop_poller.runtime.exposure import exposed
 from shop_poller.runtime.exposure import summary as summary_of_exposed
@@ -34,7 +37,7 @@ Findings = Sequence[CheckResult]
 ShopLines = Callable[[str, Findings], Sequence[str]]
 """Returns the lines about a shop, from its id and what was found."""
 
-ShopChecks = Callable[[Settings], AsyncIterator[CheckResult]]
+ShopChecks = Callable[[Settings], AsyncGenerator[CheckResult]]
 
 AT_ONCE = 50
 """How many shops are checked at the same time: mostly their different servers are waited for."""
@@ -63,7 +66,8 @@ def check(
         check_each(chosen, check_shop, None if as_json else _lines_of(chosen))
     else:
         check_templates(chosen.shops_config.shops)
-        _report(chosen.only, check_shop(chosen.only, chosen.shops_config.files), as_json=as_json)
+        about = chosen.shops_config
+        _report(chosen.only, check_shop(chosen.only, about.files, about.ignored), as_json=as_json)
 
 
 @app.command(
@@ -110,10 +114,21 @@ def check_each(chosen: ChosenShops, run_checks: ShopChecks, lines: ShopLines | N
     """
     check_templates(chosen.shops_config.shops)
     if lines is not None:
-        for problem in summary_of_exposed(exposed(chosen.shops, chosen.shops_config.files)):
-            warning = CheckResult("state", Text("permissions"), Text("warning: {problem}", problem=problem))
+        for warning in _common_warnings(chosen):
             say(_marked(warning, warning.line()))
     _report_each(chosen, run_checks, lines, AT_ONCE)
+
+
+def _common_warnings(chosen: ChosenShops) -> list[CheckResult]:
+    """Return what is to be said of the settings of all shops together."""
+    config = chosen.shops_config
+    said = [ignored_variables(config.ignored)] if config.ignored else []
+    said += [Text("warning: {problem}", problem=one) for one in shared_addresses(chosen.shops)]
+    warnings = [CheckResult("settings", Text("settings"), text) for text in said]
+    for problem in summary_of_exposed(exposed(chosen.shops, config.files)):
+        text = Text("warning: {problem}", problem=problem)
+        warnings.append(CheckResult("state", Text("permissions"), text))
+    return warnings
 
 
 def line_of_shop(shop: str, findings: Findings) -> list[str]:
@@ -127,7 +142,8 @@ def line_of_shop(shop: str, findings: Findings) -> list[str]:
 
 def _report_each(chosen: ChosenShops, run_checks: ShopChecks, lines: ShopLines | None, at_once: int) -> None:
     async def found_by(shop: Settings) -> Findings:
-        return [finding async for finding in run_checks(shop)]
+        async with aclosing(run_checks(shop)) as findings:
+            return [finding async for finding in findings]
 
     def show(outcome: ShopOutcome[Findings]) -> None:
         if lines is None or outcome.result is None:
@@ -143,15 +159,16 @@ def _report_each(chosen: ChosenShops, run_checks: ShopChecks, lines: ShopLines |
     exit_with_worst([outcome.code for outcome in outcomes])
 
 
-def _report(shop: Settings, findings: AsyncIterator[CheckResult], *, as_json: bool) -> None:
+def _report(shop: Settings, findings: AsyncGenerator[CheckResult], *, as_json: bool) -> None:
     """Print results as they arrive. The exit code is that of the first problem."""
     found: list[CheckResult] = []
 
     async def show() -> None:
-        async for finding in findings:
-            found.append(finding)
-            if not as_json:
-                say(_marked(finding, finding.line()))
+        async with aclosing(findings):  # it may end in the middle, as when nobody reads any more
+            async for finding in findings:
+                found.append(finding)
+                if not as_json:
+                    say(_marked(finding, finding.line()))
 
     anyio.run(show)
     if as_json:

@@ -1,6 +1,6 @@
 """What `check` asks a shop: whether it answers, in which dialect, what its statuses mean, its clock."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -73,7 +73,7 @@ async def ask_shop(settings: Settings, *, reads_recent: bool = True) -> ShopAnsw
     return ShopAnswer(page, recent, dialect, why, answered_in_s)
 
 
-async def check_shop(settings: Settings, *, briefly: bool = False) -> AsyncIterator[CheckResult]:
+async def check_shop(settings: Settings, *, briefly: bool = False) -> AsyncGenerator[CheckResult]:
     """Check the shop, its keys, its dialect, its statuses and its clock.
 
     Args:

@@ -9,11 +9,14 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from shop_poller.cli.console import skip_unneeded_modules
+from shop_poller.cli.console import DATES, skip_unneeded_modules
 from shop_poller.cli.language import language
 from shop_poller.core.masking import SHORT
 from shop_poller.core.showing import is_harmless, shown
+from shop_poller.core.translatable import Text
 
+NO_DATE = f"does not match the formats {', '.join(map(repr, DATES))}."
+"""How typer says that a date is none."""
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """The base class of all usage errors; typer does not export it."""
 
@@ -86,6 +89,8 @@ def _discreet() -> Iterator[None]:
     try:
         yield
     except USAGE_ERROR as error:
+        if error.message.endswith(NO_DATE):
+            error.message = Text("is no date or time; write it as 2026-11-01 or 2026-11-24T18:00")
         said: str = error.message
         given = {part for argument in sys.argv[1:] for part in (argument, *argument.split("="))}
         for word in sorted(given, key=len, reverse=True):

@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -17,6 +17,7 @@ from shop_poller.cli.language import in_language, use_language
 from shop_poller.config.settings import Settings
 from shop_poller.config.shops import ShopsConfig, choose, load_shops
 from shop_poller.core.plain_text import plain
+from shop_poller.core.showing import shown
 from shop_poller.core.translatable import Text
 from shop_poller.ports import Store
 
@@ -55,7 +56,7 @@ CUT_SHORT = 141
 EARLIEST = 2000
 YES_WORDS = frozenset({"y", "yes", "д", "да"})
 """Answers that agree, in every language."""
-DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%fZ"]
+DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%fZ"]
 """The formats of an instant; the last one is the format that we print."""
 Since = Annotated[
     datetime,
@@ -223,6 +224,17 @@ def refused(problem: str, code: Exit = Exit.SETTINGS) -> typer.Exit:
     """Print a problem, and return the exit to raise."""
     complain(problem)
     return typer.Exit(code)
+
+
+def unknown_sink(name: str, known: Iterable[str]) -> typer.Exit:
+    """Print that no sink has a name, and return the exit to raise."""
+    return refused(
+        Text(
+            "no sink is named {name} in the settings; known sinks: {known}",
+            name=shown(name, is_name=True),
+            known=", ".join(known),
+        )
+    )
 
 
 def on_terminal() -> bool:

@@ -25,6 +25,7 @@ from shop_poller.cli.console import (
     refused,
     say,
     store_of,
+    unknown_sink,
 )
 from shop_poller.cli.each_shop import (
     ShopOutcome,
@@ -84,6 +85,8 @@ def list_command(*, dead: bool) -> Callable[..., None]:
             _list_each(run_each(chosen.shops, read), limit, dead=dead, as_json=as_json)
             return
         found = anyio.run(read, chosen.only)
+        if not found and not as_json and sink is not None:  # for a program, none is an answer
+            _require_sink(chosen.only, sink)
         with suppress(EnoughError):
             for one in found:
                 say(_line(one, dead=dead, as_json=as_json))
@@ -174,6 +177,8 @@ def tail_command(
 ) -> None:
     """Print the last ten deliveries, then each new one, until Ctrl-C."""
     settings = load_settings(config, shop)
+    if sink is not None:
+        _require_sink(settings, sink)
 
     async def follow() -> None:
         async with aclosing(tail(settings, sink)) as made:
@@ -182,6 +187,13 @@ def tail_command(
 
     with suppress(KeyboardInterrupt, EnoughError):
         anyio.run(follow)
+
+
+def _require_sink(settings: Settings, name: str) -> None:
+    """Refuse the name of a sink that the settings do not have: nothing would be found, or ever come."""
+    names = [sink.name for sink in settings.sinks]
+    if name not in names:
+        raise unknown_sink(name, names)
 
 
 async def tail(settings: Settings, sink: str | None) -> AsyncGenerator[FinishedDelivery]:

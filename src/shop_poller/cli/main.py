@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
@@ -267,9 +268,13 @@ def demo(
     ] = None,
 ) -> None:
     """Run the daemon on a simulated shop. Needs no settings."""
-    from shop_poller.cli.demo import demo as play  # noqa: PLC0415 - see the module's docstring
+    from shop_poller.cli import env_file  # noqa: PLC0415 - see the module's docstring
+    from shop_poller.cli.demo import demo as play  # noqa: PLC0415
     from shop_poller.observability.logging import log_in_background, set_up_logging  # noqa: PLC0415
 
+    with suppress(OSError, ValueError):  # a file that cannot be read stops no demo
+        _, values = env_file.read(Path(".env"))
+        use_language(locale_of(os.environ, values.get("shop_locale", "")))
     if locale is not None:
         use_language(locale)
     set_up_logging(level="warning", style=None)

@@ -20,13 +20,14 @@ from shop_poller.cli.console import (
     make_app,
     refused,
     say,
+    unknown_sink,
 )
 from shop_poller.cli.daemon import TargetShop, ask_daemon, ask_for_each, load_target_shops
 from shop_poller.config.settings import Settings
 from shop_poller.core.expressions import names_event
 from shop_poller.core.filters import Filter, problems
 from shop_poller.core.model import iso
-from shop_poller.core.showing import shown
+from shop_poller.core.showing import before_colon
 from shop_poller.core.translatable import Text, joined
 from shop_poller.mutes import LONGEST, stored_event_mutes, stored_mutes
 from shop_poller.stores import peek_store
@@ -99,12 +100,16 @@ def mute(
         if named:
             line = Text(
                 "{sink}: {events} muted until {end}; they wait in the outbox",
-                sink=sink,
+                sink=before_colon(sink),
                 events=", ".join(named),
                 end=end,
             )
         else:
-            line = Text("{sink}: muted until {end}; its notifications wait in the outbox", sink=sink, end=end)
+            line = Text(
+                "{sink}: muted until {end}; its notifications wait in the outbox",
+                sink=before_colon(sink),
+                end=end,
+            )
         say(joined("", [one.prefix, line]))
 
     ask_for_each(targets, ask)
@@ -137,9 +142,9 @@ def unmute(
         fields = {"sink": sink, **_events_field(one, named)}
         ask_daemon(one, "unmute", fields, not_done=Text("nothing was unmuted"))
         line = (
-            Text("{sink}: {events} not muted", sink=sink, events=", ".join(named))
+            Text("{sink}: {events} not muted", sink=before_colon(sink), events=", ".join(named))
             if named
-            else Text("{sink}: not muted", sink=sink)
+            else Text("{sink}: not muted", sink=before_colon(sink))
         )
         say(joined("", [one.prefix, line]))
 
@@ -203,10 +208,16 @@ class ListedMute:
         end = _local(self.until, zone)
         if self.event_type:
             return Text(
-                "{sink}: {event_type} muted until {end}", sink=self.sink, event_type=self.event_type, end=end
+                "{sink}: {event_type} muted until {end}",
+                sink=before_colon(self.sink),
+                event_type=self.event_type,
+                end=end,
             )
         return Text(
-            "{sink}: muted until {end}, {waiting:,} waiting", sink=self.sink, end=end, waiting=self.waiting
+            "{sink}: muted until {end}, {waiting:,} waiting",
+            sink=before_colon(self.sink),
+            end=end,
+            waiting=self.waiting,
         )
 
 
@@ -282,14 +293,7 @@ def _with_sink(targets: Sequence[TargetShop], sink: str) -> list[TargetShop]:
     found = [one for one in targets if any(named.name == sink for named in one.settings.sinks)]
     if found:
         return found
-    names = dict.fromkeys(named.name for one in targets for named in one.settings.sinks)
-    raise refused(
-        Text(
-            "no sink is named {name} in the settings; known sinks: {known}",
-            name=shown(sink, is_name=True),
-            known=", ".join(names),
-        )
-    )
+    raise unknown_sink(sink, dict.fromkeys(named.name for one in targets for named in one.settings.sinks))
 
 
 def _named_events(targets: Sequence[TargetShop], words: Sequence[str] | None) -> list[str]:

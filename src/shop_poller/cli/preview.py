@@ -29,6 +29,7 @@ from shop_poller.cli.console import (
     refused,
     say,
     store_of,
+    unknown_sink,
 )
 from shop_poller.clock import now
 from shop_poller.config.settings import Settings, SettingsError
@@ -38,7 +39,7 @@ from shop_poller.core.examples import examples as built_in_examples
 from shop_poller.core.filters import Filter, problems, takers
 from shop_poller.core.messages import MessageFormat
 from shop_poller.core.model import Delivery, EventType, Notification
-from shop_poller.core.showing import shown, shown_place
+from shop_poller.core.showing import shown_place
 from shop_poller.core.translatable import Text
 from shop_poller.runtime.factory import make_message_format, sink_problem
 from shop_poller.runtime.message_templates import check_templates
@@ -106,13 +107,7 @@ def preview(
     start = moment(since, zone=zone, now=now())
     sinks = [one for one in settings.sinks if sink in {None, one.name}]
     if not sinks:
-        raise refused(
-            Text(
-                "no sink is named {name} in the settings; there are: {known}",
-                name=shown(sink, is_name=True),
-                known=", ".join(shown_place(one.name) for one in settings.sinks),
-            )
-        )
+        raise unknown_sink(sink or "", [shown_place(one.name) for one in settings.sinks])
     message_format = make_message_format(settings, names_shop=len(shops) > 1)
     past = [] if examples else anyio.run(read_past, settings, start, zone)
     wanted = Filter((event,) if event is not None else ())

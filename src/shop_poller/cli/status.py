@@ -17,6 +17,7 @@ from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.import_walk import Phase
 from shop_poller.core.model import iso
 from shop_poller.core.schedule import stale
+from shop_poller.core.showing import before_colon
 from shop_poller.core.translatable import Text
 from shop_poller.mutes import PREFIXES, stored_event_mutes, stored_mutes
 from shop_poller.ports import Alert, FinishedDelivery, PollFailure, RowSetAside, ShopState, Stats
@@ -237,7 +238,12 @@ def render(status: Status, now: datetime) -> list[str]:
             for one in status.rows_set_aside
         ),
         *(
-            Text("alert       {name}: {cause} since {at}", name=name, cause=alert.cause, at=iso(alert.since))
+            Text(
+                "alert       {name}: {cause} since {at}",
+                name=before_colon(name),
+                cause=alert.cause,
+                at=iso(alert.since),
+            )
             for name, alert in status.alerts.items()
         ),
         *_sink_lines(status, now),
@@ -278,11 +284,16 @@ def _polling_lines(status: Status, state: ShopState, now: datetime) -> list[str]
 
 def _sink_lines(status: Status, now: datetime) -> list[str]:
     lines: list[str] = [
-        Text("muted       {sink}: until {until}", sink=name, until=iso(until))
+        Text("muted       {sink}: until {until}", sink=before_colon(name), until=iso(until))
         for name, until in status.mutes.items()
     ]
     lines += [
-        Text("muted       {sink}: {event} until {until}", sink=name, event=event_type, until=iso(until))
+        Text(
+            "muted       {sink}: {event} until {until}",
+            sink=before_colon(name),
+            event=event_type,
+            until=iso(until),
+        )
         for name, events in status.event_mutes.items()
         for event_type, until in events.items()
     ]
@@ -291,7 +302,7 @@ def _sink_lines(status: Status, now: datetime) -> list[str]:
         lines.append(
             Text(
                 "outbox      {sink}: {waiting:,} waiting{oldest}, {dead:,} dead letters",
-                sink=name,
+                sink=before_colon(name),
                 waiting=sink.waiting,
                 oldest=oldest,
                 dead=sink.dead,
@@ -300,7 +311,7 @@ def _sink_lines(status: Status, now: datetime) -> list[str]:
     if not status.stats.sinks:
         lines.append(Text("outbox      empty"))
     lines += [
-        Text("quiet       {sink}: until {until:%Y-%m-%d %H:%M}", sink=name, until=until)
+        Text("quiet       {sink}: until {until:%Y-%m-%d %H:%M}", sink=before_colon(name), until=until)
         for name, until in status.quiet_until.items()
     ]
     if status.delivered:

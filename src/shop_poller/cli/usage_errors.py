@@ -30,7 +30,6 @@ TEMPLATES = (
     "Option {option} requires an argument.",
     "Got unexpected extra argument(s) ({arguments})",
     "Value error, {problem}",
-    "{value} does not match the formats {formats}.",
     "{value} is not one of {choices}.",
     "Input should be greater than or equal to {least}",
     "Input should be less than or equal to {most}",

@@ -5,24 +5,30 @@ All problems are reported together.
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from shop_poller.config.pydantic_errors import problem_of
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import SinkConfig, SinkParser
+from shop_poller.config.unknown_names import (
+    credential_problems,
+    judge_environment,
+    read_dotenv,
+    referred_variables,
+    toml_problems,
+)
 from shop_poller.core.errors import text_of
 from shop_poller.core.filters import Filter
 from shop_poller.core.filters import problems as filter_problems
 from shop_poller.core.known_lines import known
 from shop_poller.core.messages import Locale
 from shop_poller.core.model import EventType
-from shop_poller.core.showing import is_harmless, shown, shown_place
+from shop_poller.core.showing import before_colon, is_harmless, shown, shown_place
 from shop_poller.core.translatable import Text
 
 MAX_FILE_BYTES = 64 * 1024
@@ -52,6 +58,9 @@ class GatheredSettings:
         shops: the tables [[shops]] of the file.
         problems: what could not be read.
         files: files that secrets, or all settings, were read from.
+        ignored: variables that begin as ours do, and may be another program's.
+        variables: those of .env and the environment.
+        may_be_missing: all settings, if the file that was named could not be read.
     """
 
     values: dict[str, Any]
@@ -59,6 +68,9 @@ class GatheredSettings:
     shops: list[Any]
     problems: list[str]
     files: list[Path] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    may_be_missing: Collection[str] = ()
 
     @property
     def locale(self) -> Locale | None:
@@ -88,7 +100,11 @@ def load(
     """
     found = gather(config, environ=environ, dotenv=dotenv)
     settings, problems = validate(
-        found.values, found.origins, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink
+        found.values,
+        found.origins,
+        needs_shop_keys=needs_shop_keys,
+        parse_sink=parse_sink,
+        may_be_missing=found.may_be_missing,
     )
     if settings is None or found.problems or problems:
         raise SettingsError([*found.problems, *problems], found.locale)
@@ -119,8 +135,10 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
                 values[name.lower()] = value
                 origins[name.lower()] = origin
 
+    may_be_missing: Collection[str] = ()
     if config is not None:
         written = _toml(config, problems)
+        may_be_missing = Settings.model_fields if problems else ()
         tables = written.pop("shops", [])
         if isinstance(tables, list):
             shops = tables
@@ -128,31 +146,37 @@ def gather(config: Path | None, *, environ: Mapping[str, str], dotenv: Path) -> 
             problems.append(
                 Text("{config}: write [[shops]], with two brackets, before each shop", config=config)
             )
-        problems.extend(
-            Text(
-                "{config}: there is no setting {name}; the names are those of the variables, in lower case",
-                config=config,
-                name=shown(name, is_name=True),
-            )
-            for name in sorted(set(written) - set(Settings.model_fields))
-        )
+        problems += toml_problems(written, config)
         take(written, Text(" (from {config})", config=config))
         if _has_secrets([written, *shops]):
             files.append(config)
+    referred, local = referred_variables(shops), dict[str, str | None]()
     try:
-        local = dotenv_values(dotenv, interpolate=False) if dotenv.is_file() else {}
+        if dotenv.is_file():
+            local, wrong = read_dotenv(dotenv, referred)
+            problems += wrong
         files += [dotenv] if local else []
     except (OSError, ValueError) as error:
         problems.append(Text("{dotenv}: cannot be read: {error}", dotenv=dotenv, error=known(str(error))))
-        local = {}
+    misspelled, ignored = judge_environment(environ, referred)
+    problems += misspelled
+    problems += credential_problems(environ.get("CREDENTIALS_DIRECTORY", ""))
     take(local, Text(" (from {dotenv})", dotenv=dotenv))
     take(environ, "")
     take(_secret_files({**local, **environ}, problems, files), Text(" (from its file)"))
-    return GatheredSettings(values, origins, shops, problems, files)
+    variables = {name: value for name, value in {**local, **environ}.items() if value is not None}
+    return GatheredSettings(
+        values, origins, shops, problems, files, ignored, variables=variables, may_be_missing=may_be_missing
+    )
 
 
 def validate(
-    values: Mapping[str, Any], origins: Mapping[str, str], *, needs_shop_keys: bool, parse_sink: SinkParser
+    values: Mapping[str, Any],
+    origins: Mapping[str, str],
+    *,
+    needs_shop_keys: bool,
+    parse_sink: SinkParser,
+    may_be_missing: Collection[str] = (),
 ) -> tuple[Settings | None, list[str]]:
     """Validate values, and make settings of them.
 
@@ -161,6 +185,7 @@ def validate(
         origins: the origin of each.
         needs_shop_keys: the shop's keys are required.
         parse_sink: parses an address of SHOP_NOTIFY_URLS.
+        may_be_missing: settings that are in a place that could not be read; they are not reported.
     """
     problems: list[str] = []
     settings: Settings | None = None
@@ -168,13 +193,17 @@ def validate(
     values = {name: "" if str(value).isspace() else value for name, value in values.items()}
     values = {name: v for name, v in values.items() if v != "" or name == "shop_http_listen"}
     missing = _missing_credentials(values) if needs_shop_keys else []
-    found: list[tuple[str, str]] = [(name, _missing(name)) for name in missing]
+    found: list[tuple[str, str]] = [(name, _missing(name)) for name in missing if name not in may_be_missing]
     try:
         settings = Settings.of(values, parse_sink=parse_sink)
     except ValidationError as error:
         secrets = [str(values[name]) for name in SECRETS if name in values]
         details = error.errors(include_url=False)
-        found += [(str(detail["loc"][0]), _problem(detail, origins, secrets)) for detail in details]
+        found += [
+            (str(detail["loc"][0]), _problem(detail, origins, secrets))
+            for detail in details
+            if detail["type"] != "missing" or detail["loc"][0] not in may_be_missing
+        ]
     else:
         problems += _contradictions(settings, needs_shop_keys=needs_shop_keys)
     order = list(Settings.model_fields)
@@ -203,7 +232,7 @@ def _contradictions(settings: Settings, *, needs_shop_keys: bool) -> list[str]:
         found.append(Text("SHOP_NOTIFY_URLS: a sink is named like the shop; give it another #name"))
     events, levels = (set(names) for names in zip(*settings.events, strict=True))
     for sink, with_all in zip(settings.shop_notify_urls, settings.sinks, strict=True):
-        name = shown_place(sink.name)
+        name = before_colon(shown_place(sink.name))
         in_address = [
             problem
             for wanted in (sink.options.filter, Filter(levels=sink.options.urgent))
@@ -252,7 +281,7 @@ def _digest_problem(sink: SinkConfig) -> list[str]:
         Text(
             "SHOP_NOTIFY_URLS: {sink}: events= names shop.digest; say when: add digest=daily@09:00 or"
             " digest=weekly:mon@09:00",
-            sink=shown_place(sink.name),
+            sink=before_colon(shown_place(sink.name)),
         )
     ]
 

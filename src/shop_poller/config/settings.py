@@ -57,6 +57,11 @@ CONSOLE_SINK = "console:"
 SINK_PARSER = "parse_sink"
 SHOP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 SQLITE = re.compile(r"sqlite:(//)?/", re.IGNORECASE)
+OTHER_KEY = {
+    "woocommerce_consumer_key": ("cs_", "WOOCOMMERCE_CONSUMER_SECRET"),
+    "woocommerce_consumer_secret": ("ck_", "WOOCOMMERCE_CONSUMER_KEY"),
+}
+"""How WooCommerce begins the other one of the two."""
 HEADER_SAFE = re.compile(r"[\x21-\x39\x3b-\x7e]{1,200}")  # visible ASCII, no colon: it separates the two keys
 
 
@@ -119,7 +124,12 @@ def _levels(value: object) -> object:
     return levels
 
 
-def _key(value: SecretStr) -> SecretStr:
+def _key(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    wrong, other = OTHER_KEY[str(info.field_name)]
+    if value.get_secret_value().startswith(wrong):
+        raise ValueError(
+            Text("begins with {wrong}, like a {other}; are key and secret swapped?", wrong=wrong, other=other)
+        )
     if not HEADER_SAFE.fullmatch(value.get_secret_value()):
         raise ValueError(
             Text("should be letters, digits and underscores only; was a space or line copied with it?")
@@ -299,8 +309,8 @@ class Settings(BaseModel):
     )
     shop_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = Field(
         None,
-        description="Secret of the shop's [webhooks](hints.md); enables /hooks/woocommerce, which triggers a"
-        " poll at once",
+        description="Secret of the shop's [webhooks](hints.md); enables /hooks/woocommerce and"
+        " /hooks/woocommerce/SHOP_ID, which trigger a poll at once; with several shops one secret each",
     )
     shop_concurrent_polls: int = Field(
         100, ge=1, le=10_000, description="how many of [several shops](fleets.md) are polled at the same time"

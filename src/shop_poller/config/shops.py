@@ -14,44 +14,20 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from shop_poller.config.loader import GatheredSettings, config_credential, gather, read_secret, validate
+from shop_poller.config.loader import GatheredSettings, config_credential, gather, validate
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
+from shop_poller.config.shop_tables import NOT_YET, OF_ONE, TAGS, WAS_ALONE, read_table
 from shop_poller.config.sinks import SinkParser
 from shop_poller.config.tags import parse as parse_tags
-from shop_poller.core.errors import text_of
 from shop_poller.core.showing import is_harmless, shown
-from shop_poller.core.translatable import Text, joined
+from shop_poller.core.spelling import closest
+from shop_poller.core.translatable import Text
 
 MAX_SHOPS = 10_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """An id that may be part of a file name and, since it has no colon, of a key."""
-VARIABLE = re.compile(r"(?!C[KS]_|WHSEC_)(?=.{1,64}$)[A-Z]+(_[A-Z]+)+(_?[0-9]{1,2})?")
-"""A readable name; keys and passwords do not look like this."""
 CLUSTER = re.compile(r"\s*rediss?\+cluster:", re.IGNORECASE)
 HASH_TAG = re.compile(r"\{([^{}]+)\}")
-WAS_ALONE, TAGS = "was_alone", "tags"
-"""What only a table may have, besides settings."""
-KEYS = (
-    "woocommerce_consumer_key",
-    "woocommerce_consumer_secret",
-    "wordpress_username",
-    "wordpress_application_password",
-)
-OF_ONE = ("shop_id", "woocommerce_mcp_url", *KEYS)
-"""Settings of one shop: as common values, they would send one shop's keys to another."""
-OF_ALL = (
-    "redis_url",
-    "shop_redis_prefix",
-    "shop_state_url",
-    "shop_http_listen",
-    "shop_admin_token",
-    "shop_concurrent_polls",
-    "shop_labelled_shops",
-    "shop_log_format",
-    "shop_log_level",
-)
-NOT_YET = ("shop_webhook_secret", "shop_http_hosts")
-"""Settings that only exist without [[shops]]."""
 MOST_NAMED = 10
 
 
@@ -64,12 +40,14 @@ class ShopsConfig:
         prefix: prefix of the keys in Redis that no shop owns.
         from_tables: they are from [[shops]]; else there is one shop, from the variables.
         files: files that secrets, or all settings, were read from.
+        ignored: variables that begin as ours do, and may be another program's.
     """
 
     shops: tuple[Settings, ...]
     prefix: str
     from_tables: bool
     files: tuple[Path, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     @classmethod
     def of_one(cls, settings: Settings) -> "ShopsConfig":
@@ -98,7 +76,11 @@ def load_shops(
     shops: list[Settings] = []
     if not found.shops:
         settings, wrong = validate(
-            found.values, found.origins, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink
+            found.values,
+            found.origins,
+            needs_shop_keys=needs_shop_keys,
+            parse_sink=parse_sink,
+            may_be_missing=found.may_be_missing,
         )
         problems += wrong
         shops += [settings] if settings else []
@@ -111,29 +93,32 @@ def load_shops(
             )
         )
     else:
-        problems += _not_for_all(found)
         home = config.parent if config else Path()
-        for number, table in enumerate(found.shops, 1):
-            shop, wrong = _shop(
-                table,
-                found,
-                environ=environ,
-                home=home,
-                needs_shop_keys=needs_shop_keys,
-                parse_sink=parse_sink,
-            )
-            name = _may_be_named(table.get("shop_id")) if isinstance(table, dict) else ""
-            problems += [
-                Text("shop {shop}: {problem}", shop=name or number, problem=problem) for problem in wrong
-            ]
-            shops += [shop] if shop else []
-        problems += _twice(found.shops)
-        problems += _on_a_cluster(found)
+        shops, wrong = _shops(found, home, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink)
+        problems += wrong
     if problems:
         raise SettingsError(problems, found.locale)
     prefix = found.values.get("shop_redis_prefix") or Settings.model_fields["shop_redis_prefix"].default
     files = (*found.files, *_named_files(found.shops, config.parent if config else Path()))
-    return ShopsConfig(tuple(shops), str(prefix), bool(found.shops), files)
+    return ShopsConfig(tuple(shops), str(prefix), bool(found.shops), files, tuple(found.ignored))
+
+
+def _shops(
+    found: GatheredSettings, home: Path, *, needs_shop_keys: bool, parse_sink: SinkParser
+) -> tuple[list[Settings], list[str]]:
+    """Return the shops of the tables, and all problems that they have."""
+    shops: list[Settings] = []
+    problems = _not_for_all(found)
+    by_problem: dict[str, list[str]] = {}
+    for number, table in enumerate(found.shops, 1):
+        shop, wrong = _shop(table, found, home=home, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink)
+        name = _may_be_named(table.get("shop_id")) if isinstance(table, dict) else ""
+        for problem in wrong:
+            by_problem.setdefault(problem, []).append(name or str(number))
+        shops += [shop] if shop else []
+    most = len(found.shops)
+    problems += [_of_shops(problem, names, most) for problem, names in by_problem.items()]
+    return shops, problems + _twice(found.shops) + _on_a_cluster(found)
 
 
 def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
@@ -167,6 +152,16 @@ def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
                 )
             ]
         )
+    if near := closest(shop_id, [one.shop for one in shops]):
+        raise SettingsError(
+            [
+                Text(
+                    "--shop: there is no shop {shop_id}; did you mean {near}?",
+                    shop_id=shown(shop_id, is_name=True),
+                    near=near,
+                )
+            ]
+        )
     raise SettingsError(
         [
             Text(
@@ -176,6 +171,21 @@ def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
             )
         ]
     )
+
+
+def shared_addresses(shops: Sequence[Settings]) -> list[str]:
+    """Return one line per address that several shops have: perhaps a table was copied, and not changed."""
+    by_address: dict[str, list[str]] = {}
+    for shop in shops:
+        by_address.setdefault(shop.woocommerce_mcp_url.lower().rstrip("/"), []).append(shop.shop)
+    return [
+        Text(
+            "{shops} have the same WOOCOMMERCE_MCP_URL, so each order is announced for each of them",
+            shops=", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else ""),
+        )
+        for names in by_address.values()
+        if len(names) > 1
+    ]
 
 
 def _named_files(tables: Sequence[Any], home: Path) -> list[Path]:
@@ -210,103 +220,48 @@ def _shop(
     table: Any,
     found: GatheredSettings,
     *,
-    environ: Mapping[str, str],
     home: Path,
     needs_shop_keys: bool,
     parse_sink: SinkParser,
 ) -> tuple[Settings | None, list[str]]:
     if not isinstance(table, dict):
         return None, [Text("should be a table that begins with [[shops]]")]
-    own, problems = _read_table(table, environ=environ, home=home)
+    own, problems, unread = read_table(table, environ=found.variables, home=home)
     shop_id = own.get("shop_id")
+    if shop_id is None:
+        problems.append(Text("SHOP_ID: is missing; each table of [[shops]] needs its own shop_id"))
+        return None, problems
     if not isinstance(shop_id, str) or not NAME.fullmatch(shop_id):
         problems.append(Text("SHOP_ID: should be up to 100 letters, digits, dots, dashes or underscores"))
         return None, problems
     origins = {name: origin for name, origin in found.origins.items() if name not in own}
     settings, wrong = validate(
-        {**found.values, **own}, origins, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink
+        {**found.values, **own},
+        origins,
+        needs_shop_keys=needs_shop_keys,
+        parse_sink=parse_sink,
+        may_be_missing=unread,
     )
     if settings is not None and not table.get(WAS_ALONE):
         settings = settings.model_copy(update=_state_setting(settings))
-    tags, wrong_marks = _marks(table)
-    return settings.with_tags(tags) if settings else None, problems + wrong + wrong_marks
+    if settings is not None and not problems:
+        settings = settings.with_tags(parse_tags(table.get(TAGS, [])))
+    return settings, problems + wrong
 
 
-def _marks(table: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str]]:
-    """Return the tags of a table, and the problems of what is no setting."""
-    problems: list[str] = []
-    if not isinstance(table.get(WAS_ALONE, False), bool):
-        problems.append(Text("{name}: should be true or false", name=WAS_ALONE))
-    tags: tuple[str, ...] = ()
-    try:
-        tags = parse_tags(table.get(TAGS, []))
-    except ValueError as error:
-        problems.append(Text("{name}: {problem}", name=TAGS, problem=text_of(error)))
-    return tags, problems
+def _of_shops(problem: str, names: Sequence[str], most: int) -> str:
+    """Return the line of a problem that one, some or all of the shops have."""
+    if len(names) == 1:
+        return Text("shop {shop}: {problem}", shop=names[0], problem=problem)
+    if len(names) == most:
+        return Text("every shop: {problem}", problem=problem)
+    more = ", …" if len(names) > MOST_NAMED else ""
+    return Text("shops {shops}: {problem}", shops=", ".join(names[:MOST_NAMED]) + more, problem=problem)
 
 
 def _may_be_named(shop_id: object) -> str:
     """Return the id of a shop, unless it may be one of its keys."""
     return shop_id if isinstance(shop_id, str) and is_harmless(shop_id, is_name=True) else ""
-
-
-def _read_table(
-    table: Mapping[str, Any], *, environ: Mapping[str, str], home: Path
-) -> tuple[dict[str, Any], list[str]]:
-    """Return the content of a table, with the secrets that it refers to."""
-    own: dict[str, Any] = {}
-    problems = _given_twice(table)
-    for name, value in table.items():
-        of, _, how = name.rpartition("_")
-        if name in NOT_YET:
-            problems.append(Text("{name}: there is no such thing with [[shops]] yet; take it out", name=name))
-        elif name in OF_ALL:
-            problems.append(Text("{name}: is for all shops; write it above the first [[shops]]", name=name))
-        elif name in Settings.model_fields:
-            own[name] = value
-        elif name in {WAS_ALONE, TAGS}:
-            continue
-        elif of in SECRETS and of not in {*OF_ALL, *NOT_YET} and how in {"file", "env"}:
-            if not isinstance(value, str):
-                problems.append(Text("{name}: should be text", name=name))
-                continue
-            try:
-                own[of] = read_secret(Path(value), home) if how == "file" else _variable(value, environ)
-            except ValueError as error:
-                problems.append(Text("{name}: {problem}", name=name, problem=text_of(error)))
-        else:
-            problems.append(
-                Text(
-                    "there is no setting {name} of a shop; docs/fleets.md lists them",
-                    name=shown(name, is_name=True),
-                )
-            )
-    return own, problems
-
-
-def _given_twice(table: Mapping[str, Any]) -> list[str]:
-    """Return the problems of secrets that a table contains in more than one way."""
-    ways = {name: [way for way in (name, f"{name}_file", f"{name}_env") if way in table] for name in SECRETS}
-    return [
-        Text(
-            "{name}: is given {number} times, as {ways}; keep one",
-            name=name,
-            number=len(given),
-            ways=joined(Text(" and "), given),
-        )
-        for name, given in ways.items()
-        if len(given) > 1 and name not in {*OF_ALL, *NOT_YET}
-    ]
-
-
-def _variable(name: str, environ: Mapping[str, str]) -> str:
-    """Return the value of a variable. Its name is shown only if it cannot be the secret itself."""
-    if not environ.get(name, "").strip():
-        now = Text(" (now: {value})", value=repr(name)) if VARIABLE.fullmatch(name) else ""
-        raise ValueError(
-            Text("should be the name of a variable of the environment that is set{now}", now=now)
-        )
-    return environ[name]
 
 
 def _state_setting(settings: Settings) -> dict[str, Any]:

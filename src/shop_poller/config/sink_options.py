@@ -5,16 +5,20 @@ from dataclasses import fields, replace
 from typing import Any
 from urllib.parse import quote
 
+from shop_poller.config.sink_spelling import option_names
 from shop_poller.config.sinks import NO_OPTIONS, SinkConfig, SinkOptions, take_options
 from shop_poller.config.tables import read_tables
 from shop_poller.core.filters import EVERYTHING
-from shop_poller.core.showing import shown, shown_place
+from shop_poller.core.showing import before_colon, shown, shown_place
+from shop_poller.core.spelling import closest
 from shop_poller.core.translatable import Text
 
 MOST = 100
 EXAMPLE = '{"crm": {"where": "total >= 5000", "rate": "20/min"}}'
 LISTS = ("events", "levels")
 """Options whose value may be a list, too."""
+SETTINGS = ("shop_", "woocommerce_", "redis_", "wordpress_")
+"""How settings begin. One that follows a table of options in TOML becomes an option of that sink."""
 
 
 def parse(value: object) -> dict[str, dict[str, str]]:
@@ -60,11 +64,13 @@ def with_options(
 
 
 def _text(sink: str, option: str, given: object) -> str:
-    if isinstance(given, str):
+    if isinstance(given, str) and not option.startswith(SETTINGS):
         return given
     if option in LISTS and isinstance(given, list) and all(isinstance(word, str) for word in given):
         return ",".join(given)
     named = Text("{sink}: {option}", sink=shown(sink, is_name=True), option=shown(option, is_name=True))
+    if option.startswith(SETTINGS):
+        raise ValueError(Text("{option}: is a setting; write it above the first table", option=named))
     if option in LISTS:
         raise ValueError(Text("{option}: should be text or a list of texts", option=named))
     raise ValueError(Text("{option}: should be text", option=named))
@@ -76,13 +82,17 @@ def _options(sink: SinkConfig, given: Mapping[str, str]) -> SinkOptions:
     if rest:
         unknown = [name for name in given if quote(name, safe="") == rest.partition("=")[0]]
         named = shown(unknown[0] if unknown else "", is_name=True)
-        raise ValueError(
-            Text(
-                "{name}: there is no option {named} of this kind of sink",
-                name=shown_place(sink.name),
-                named=named,
+        about = {"name": before_colon(shown_place(sink.name)), "named": named}
+        right = closest(unknown[0], option_names(is_for_people=sink.is_for_people)) if unknown else ""
+        if right:
+            raise ValueError(
+                Text(
+                    "{name}: there is no option {named} of this kind of sink; did you mean {right}?",
+                    **about,
+                    right=right,
+                )
             )
-        )
+        raise ValueError(Text("{name}: there is no option {named} of this kind of sink", **about))
     return options
 
 
@@ -100,7 +110,11 @@ def _chosen(sink: str, own: Any, given: Any, default: Any) -> dict[str, Any]:
         here, there, usual = (getattr(one, name) for one in (own, given, default))
         if usual not in {here, there}:
             raise ValueError(
-                Text("{sink}: {name} is in its address, too; keep one", sink=shown_place(sink), name=name)
+                Text(
+                    "{sink}: {name} is in its address, too; keep one",
+                    sink=before_colon(shown_place(sink)),
+                    name=name,
+                )
             )
         found[name] = here if there == usual else there
     return found

@@ -20,7 +20,7 @@ from shop_poller.core.messages import Locale, Renderer
 from shop_poller.core.model import Delivery, EventType, Notification
 from shop_poller.core.quiet import QuietHours, take_times
 from shop_poller.core.rates import Rate, parse_rate
-from shop_poller.core.showing import shown_place
+from shop_poller.core.showing import before_colon, shown_place
 from shop_poller.core.translatable import Text, joined
 from shop_poller.ports import Sink
 
@@ -203,7 +203,9 @@ def take_options(query: str, *, name: str, is_for_people: bool = False) -> tuple
         style, rest = _take_choice("style", rest, get_args(Style))
         return replace(found, locale=locale, style=style or "rich"), rest
     except ValueError as error:
-        raise ValueError(Text("{name}: {problem}", name=shown_place(name), problem=text_of(error))) from None
+        raise ValueError(
+            Text("{name}: {problem}", name=before_colon(shown_place(name)), problem=text_of(error))
+        ) from None
 
 
 def _plain(wanted: Filter) -> list[str]:

@@ -96,3 +96,8 @@ def shown_place(name: str) -> str:
     return "/".join(
         (f"{scheme}://{host}", *(part if is_harmless(part, is_name=True) else "…" for part in parts))
     )
+
+
+def before_colon(name: str) -> str:
+    """Return the name of a sink for a line that has a colon after it: `console:` has one already."""
+    return name.removesuffix(":")

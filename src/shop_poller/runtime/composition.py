@@ -89,6 +89,7 @@ async def _one_shop(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIt
                 shop_runtime.status_page,
                 actions_enabled=settings.shop_admin_token is not None,
                 hosts=_http_hosts(settings),
+                shop_hooks=shop_runtime.shop_hooks(),
             ),
             start_log_fields={
                 "interval_s": settings.shop_polling_interval,
@@ -103,6 +104,7 @@ async def _one_shop(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIt
 async def _several_shops(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIterator[Daemon]:
     """Build the daemon for several shops. They fail independently; the listener serves the fleet's status."""
     from shop_poller.runtime.balancer import Balancer  # noqa: PLC0415 - a single shop does not need it
+    from shop_poller.runtime.fleet_hooks import FleetHooks  # noqa: PLC0415 - as above
     from shop_poller.runtime.fleet_status import FleetStatus, lateness  # noqa: PLC0415 - as above
 
     shops, first = shops_config.shops, shops_config.shops[0]
@@ -126,6 +128,7 @@ async def _several_shops(shops_config: ShopsConfig, store_pool: StorePool) -> As
                 fleet_status,
                 hosts=_http_hosts(first),
                 make_shop_actions=None if first.shop_admin_token is None else lambda: _shop_actions(fleet),
+                shop_hooks=FleetHooks(fleet, metrics_registry).receiver(),
             ),
             start_log_fields={"shops": len(shops), "state": first.state_place},
             background=(fleet_status.survey,),

@@ -17,7 +17,7 @@ from shop_poller.core.masking import Masker
 from shop_poller.core.meaning import StatusMeanings
 from shop_poller.core.messages import MessageFormat, Renderer, ShopInfo
 from shop_poller.core.model import BuyerField, Notification
-from shop_poller.core.showing import shown_place
+from shop_poller.core.showing import before_colon, shown_place
 from shop_poller.core.signature import signing_keys
 from shop_poller.core.translatable import Text
 from shop_poller.delivery.gathering import Compose, SinkTiming
@@ -110,7 +110,9 @@ def make_sinks(settings: Settings) -> list[Sink]:
 
 def sink_problem(name: str, error: ValueError) -> str:
     """Return the line of a problem that a sink has with its address."""
-    return Text("SHOP_NOTIFY_URLS: {name}: {problem}", name=shown_place(name), problem=text_of(error))
+    return Text(
+        "SHOP_NOTIFY_URLS: {name}: {problem}", name=before_colon(shown_place(name)), problem=text_of(error)
+    )
 
 
 def make_metrics(

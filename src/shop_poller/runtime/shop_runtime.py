@@ -45,6 +45,7 @@ from shop_poller.runtime.lease import LeaseKeeper
 from shop_poller.runtime.status import HealthReporter
 from shop_poller.sources.woocommerce.auto import ChosenDialect
 from shop_poller.web.hooks import Hooks
+from shop_poller.web.shop_hooks import ShopHooks
 
 if TYPE_CHECKING:
     from shop_poller.web.admin_auth import AdminAuth
@@ -104,6 +105,7 @@ class ShopRuntime:
         self._timings = sink_timings(settings, names_shop=limiter is not None)
         self._last_poll_at: datetime | None = None  # kept here because an emptied store does not contain it
         self._mask = make_mask(settings)
+        self._hooks: Hooks | None = None
         self._gone: set[str] = set()  # sinks that answered 410
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
@@ -249,9 +251,16 @@ class ShopRuntime:
     def hooks(self) -> Hooks | None:
         """Return the receiver of the shop's webhooks; None if SHOP_WEBHOOK_SECRET is not set."""
         secret = self._settings.shop_webhook_secret
-        if secret is None:
+        if self._hooks is None and secret is not None:
+            self._hooks = Hooks(secret.get_secret_value(), trigger=self._trigger, counter=self._metrics)
+        return self._hooks
+
+    def shop_hooks(self) -> ShopHooks | None:
+        """Return the same at the path with the shop's id, as several shops have it."""
+        hooks = self.hooks()
+        if hooks is None:
             return None
-        return Hooks(secret.get_secret_value(), trigger=self._trigger, metrics=self._metrics)
+        return ShopHooks({self._settings.shop: hooks}.get, counter=self._metrics)
 
     def status_page(self, admin_auth: "AdminAuth | None" = None) -> "StatusPage":
         """Return the status page. Import its modules only here, because it is rarely opened.

@@ -15,6 +15,7 @@ from typing import Self
 import anyio
 
 from shop_poller.config.addresses import split
+from shop_poller.config.sink_spelling import option_names
 from shop_poller.config.sinks import NO_OPTIONS, SinkConfig, sink_name, take_options
 from shop_poller.core.errors import ErrorKind, TemporaryError
 from shop_poller.core.model import Delivery
@@ -49,11 +50,13 @@ class ConsoleConfig(SinkConfig):
         name = sink_name(parts.fragment, "console:")
         options, rest = take_options(parts.query, name=name, is_for_people=cls.is_for_people)
         if rest:
+            *others, last = option_names(is_for_people=cls.is_for_people)
             raise ValueError(
                 Text(
-                    "{name} has an option that is not known; there are events, levels, where, rate, "
-                    "quiet, urgent, group, locale and style",
+                    "{name} has an option that is not known; there are {others} and {last}",
                     name=name,
+                    others=", ".join(others),
+                    last=last,
                 )
             )
         return cls(name=name, options=options)

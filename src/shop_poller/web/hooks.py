@@ -1,6 +1,7 @@
 """POST /hooks/woocommerce: a webhook of the shop triggers a poll. Its content is neither parsed nor kept."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import anyio
 import structlog
@@ -9,7 +10,6 @@ from starlette.responses import PlainTextResponse, Response
 
 from shop_poller.core.webhooks import Verdict
 from shop_poller.observability.logging import ChangeLogger, Log
-from shop_poller.observability.metrics import Metrics
 from shop_poller.sources.woocommerce.hooks import MAX_PING, SIGNATURE, TOPIC, WebhookVerifier
 
 PATH = "/hooks/woocommerce"
@@ -20,19 +20,27 @@ NOT_SIGNED = "there is no signature: set Secret in WooCommerce to the value of S
 DOES_NOT_FIT = "the signature is wrong: Secret in WooCommerce and SHOP_WEBHOOK_SECRET are not the same"
 
 
+class WebhookCounter(Protocol):
+    """Counts webhooks."""
+
+    def webhook(self, outcome: Verdict, amount: int = 1) -> None:
+        """Count received webhooks."""
+        ...
+
+
 class Hooks:
-    """Receives webhooks.
+    """Receives the webhooks of one shop.
 
     Args:
         secret: the secret that the shop signs with.
         trigger: called for each genuine webhook about an order; returns at once.
-        metrics: counts them.
+        counter: counts them.
     """
 
-    def __init__(self, secret: str, *, trigger: Callable[[], None], metrics: Metrics) -> None:
+    def __init__(self, secret: str, *, trigger: Callable[[], None], counter: WebhookCounter) -> None:
         self._secret = secret
         self._trigger = trigger
-        self._metrics = metrics
+        self._counter = counter
         self._changes = ChangeLogger()
         self._log: Log = structlog.get_logger()
 
@@ -54,7 +62,7 @@ class Hooks:
         verdict = verifier.verdict(signature=signature, topic=request.headers.get(TOPIC, ""))
         if verdict is Verdict.REFUSED:
             return self._refuse(401, DOES_NOT_FIT if signature else NOT_SIGNED)
-        self._metrics.webhook(verdict)
+        self._counter.webhook(verdict)
         if verdict is Verdict.ACCEPTED:
             if self._changes.changed("webhooks", verdict):
                 self._log.info("webhooks of the shop arrive")
@@ -62,7 +70,7 @@ class Hooks:
         return Response()
 
     def _refuse(self, status: int, why: str, *, close: bool = False) -> Response:
-        self._metrics.webhook(Verdict.REFUSED)
+        self._counter.webhook(Verdict.REFUSED)
         # Each reason is logged once per process: anybody can send these requests, in any number.
         log = self._log.warning if self._changes.changed(why, Verdict.REFUSED) else self._log.debug
         log("a webhook was refused; if it was the shop's, see docs/hints.md", status=status, reason=why)

@@ -22,21 +22,27 @@ class HostGuard:
     Args:
         app: the application behind it.
         hosts: accepted names, in addition to addresses and localhost.
-        open_paths: paths that answer under any name.
+        open_paths: paths that answer under any name; of one that ends with a slash, those below it.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str], open_paths: Collection[str]) -> None:
         self._app = app
         self._hosts = {host.lower() for host in hosts}
-        self._open_paths = open_paths
+        self._open_below = tuple(path for path in open_paths if path.endswith("/"))
+        self._open_paths = frozenset(open_paths) - {*self._open_below}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it. The refusal repeats nothing of the request."""
-        if scope["type"] != "http" or scope["path"] in self._open_paths or self._is_ours(scope):
+        if scope["type"] != "http" or self._is_open(scope["path"]) or self._is_ours(scope):
             await self._app(scope, receive, send)
             return
         headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
         await PlainTextResponse(WRONG_HOST, 421, headers)(scope, receive, send)
+
+    def _is_open(self, path: str) -> bool:
+        return path in self._open_paths or (
+            path.startswith(self._open_below) and path not in self._open_below
+        )
 
     def _is_ours(self, scope: Scope) -> bool:
         named = [value for name, value in scope["headers"] if name == b"host"]

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from shop_poller.core.messages import CAUSES, Locale
 from shop_poller.core.model import iso
+from shop_poller.core.showing import before_colon
 from shop_poller.locales import page_texts
 from shop_poller.web.chart import chart
 from shop_poller.web.frame import REFRESH_S, VERDICTS, document
@@ -93,7 +94,7 @@ def _trouble(view: ViewContext, trouble: Trouble, now: datetime) -> Markup:
     age = (now - trouble.since).total_seconds() if trouble.since else trouble.seconds
     text = fill(
         page_texts(view.locale)[trouble.kind],
-        name=foreign(trouble.name),
+        name=foreign(before_colon(trouble.name)),
         count=view.number(trouble.count),
         ago=view.ago(trouble.since, now),
         age=view.age(age),

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from shop_poller.web.hooks import PATH, Hooks
 from shop_poller.web.hosts import HostGuard
+from shop_poller.web.shop_hooks import SHOP_PATH, ShopHooks
 
 if TYPE_CHECKING:
     from shop_poller.web.shop_actions import ShopActions
@@ -44,6 +45,7 @@ def make_app(
     actions_enabled: bool = False,
     hosts: Collection[str] = (),
     make_shop_actions: "Callable[[], ShopActions] | None" = None,
+    shop_hooks: ShopHooks | None = None,
 ) -> Starlette:
     """Make the application.
 
@@ -54,6 +56,7 @@ def make_app(
         actions_enabled: whether there are actions; otherwise there are no such routes.
         hosts: accepted host names, in addition to addresses and localhost.
         make_shop_actions: makes the actions of several shops; called at the first of them.
+        shop_hooks: receives webhooks at paths with the id of a shop; without it there are no such routes.
     """
 
     async def metrics(_: Request) -> Response:
@@ -76,9 +79,11 @@ def make_app(
         Route("/livez", livez),
         Route("/readyz", readyz),
     ]
-    open_paths = {PATH, *(route.path for route in routes)}
+    open_paths = {PATH, f"{PATH}/", *(route.path for route in routes)}
     if hooks is not None:
         routes.append(Route(PATH, hooks.receive, methods=["POST"]))
+    if shop_hooks is not None:
+        routes.append(Route(SHOP_PATH, shop_hooks.receive, methods=["POST"]))
     if make_status_page is not None:
         routes += _status_page_routes(cache(make_status_page), actions_enabled=actions_enabled)
     if make_shop_actions is not None:

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote
 
+from shop_poller.config.sink_spelling import refuse_misspelled
 from shop_poller.config.sinks import SinkConfig, sink_name, take_options
 from shop_poller.core.model import Delivery
 from shop_poller.core.translatable import Text
 from shop_poller.ports import Sink
+from shop_poller.sinks.apprise.schemes import OWN_PARAMETERS
 
 PREFIX = "apprise+"
 LIBRARY = "apprise>=1.9"
@@ -67,7 +69,9 @@ class AppriseConfig(SinkConfig):
             query, name=name or f"{PREFIX}{scheme}", is_for_people=cls.is_for_people
         )
         url = f"{scheme}://{place}" + (f"?{query}" if query else "")
-        return cls(name=name or hashed_name(url), options=options, url=url)
+        made = cls(name=name or hashed_name(url), options=options, url=url)
+        refuse_misspelled(query, options, sink=made, own=OWN_PARAMETERS.get(scheme, ()))
+        return made
 
     def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - nothing is signed
         """Make the sink."""

@@ -37,3 +37,12 @@ SCHEMES = frozenset({
     "wpush", "wxpusher", "wxteams", "x", "xbmc", "xbmcs", "xmatters", "xml", "xmls",
     "xmpp", "xmpps", "youlmk", "zalo", "zcliq", "zohocliq", "zoom", "zulip",
 })  # fmt: skip
+
+OWN_PARAMETERS = {
+    "bark": frozenset({"level"}),
+    "barks": frozenset({"level"}),
+    "firehydrant": frozenset({"level"}),
+    "notifiarr": frozenset({"event"}),
+    "pushward": frozenset({"level"}),
+}
+"""By scheme, the parameters of services that are spelled like our options."""

@@ -7,8 +7,10 @@ from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from shop_poller.config.addresses import secrets_in, split
+from shop_poller.config.sink_spelling import misspelled, refuse_misspelled
 from shop_poller.config.sinks import SinkConfig, place, sink_name, take_options
 from shop_poller.core import chat_hooks
+from shop_poller.core.spelling import closest
 from shop_poller.core.translatable import Text
 from shop_poller.ports import Sink
 
@@ -18,7 +20,8 @@ BOT_TOKEN = re.compile(r"(bot)?[0-9]{5,}:[A-Za-z0-9_-]{20,}")
 """The part of a Telegram API address that contains the bot's token."""
 HOOK_PART = re.compile(r"(?=.*[0-9A-Z])[^/]{8,}")
 """A part of a chat service's webhook address that is not a word."""
-REDIRECTS = "redirects=delivered"
+REDIRECTS, REDIRECTED = "redirects", "delivered"
+"""Our option that only http(s) sinks have, and its only value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +49,19 @@ class HttpConfig(SinkConfig):
         if not parts.hostname:
             raise ValueError(Text("an address that begins with {scheme}:// has no host", scheme=parts.scheme))
         options, query = take_options(parts.query, name=name)
-        rest = [part for part in query.split("&") if part != REDIRECTS]
-        return cls(
+        rest = [part for part in query.split("&") if part != f"{REDIRECTS}={REDIRECTED}"]
+        made = cls(
             name=name,
             options=options,
             url=urlunsplit(parts._replace(query="&".join(rest), fragment="")),
             takes_redirects=len(rest) < len(query.split("&")),
         )
+        refuse_misspelled("&".join(rest), options, sink=made)
+        for part in rest:  # `redirect=` with another value is the receiver's
+            option, _, value = part.partition("=")
+            if value == REDIRECTED and closest(option, [REDIRECTS]) == REDIRECTS:
+                raise ValueError(misspelled(name, option, REDIRECTS))
+        return made
 
     def open(self, *, signing_keys: Sequence[bytes], connections: int) -> Sink:  # noqa: ARG002 - there is no limit
         """Make the sink."""

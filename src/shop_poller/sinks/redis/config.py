@@ -7,14 +7,17 @@ from typing import Self
 from urllib.parse import SplitResult, parse_qsl, urlunsplit
 
 from shop_poller.config.addresses import secrets_in, split
+from shop_poller.config.sink_spelling import option_names
 from shop_poller.config.sinks import SinkConfig, SinkOptions, place, sink_name, take_options
 from shop_poller.core.showing import is_harmless, shown_place
+from shop_poller.core.spelling import closest
 from shop_poller.core.translatable import Text
 from shop_poller.ports import Sink
 
 DATABASE = re.compile(r"(/[0-9]{0,5})?")
 COUNT = re.compile(r"[1-9][0-9]{0,8}")
 DEFAULT_MAXLEN = 10_000
+OWN_OPTIONS = ("channel", "stream", "maxlen")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +130,7 @@ class _Address:
         """
         value = self.options.pop(option, "")
         if not value:
+            self._refuse([other for other in self.options if closest(other, [option])])
             raise ValueError(
                 Text(
                     "{name} names no {option}; add ?{option}={example}",
@@ -143,22 +147,36 @@ class _Address:
         Raises:
             ValueError: there is one.
         """
-        if self.options:
-            # An unknown option may be a secret that was meant as the value of an option.
-            unknown = [name if is_harmless(name, is_name=True) else "…" for name in sorted(self.options)]
+        self._refuse(sorted(self.options))
+
+    def _refuse(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        # An unknown option may be a secret that was meant as the value of an option.
+        unknown = ", ".join(name if is_harmless(name, is_name=True) else "…" for name in names)
+        known = (*OWN_OPTIONS, *option_names(is_for_people=False))
+        if right := next((right for name in names if (right := closest(name, known))), ""):
             raise ValueError(
                 Text(
-                    "{name} has an option that is not known: {unknown}",
+                    "{name} has an option that is not known: {unknown}; did you mean {right}?",
                     name=shown_place(self.name),
-                    unknown=", ".join(unknown),
+                    unknown=unknown,
+                    right=right,
                 )
             )
+        raise ValueError(
+            Text(
+                "{name} has an option that is not known: {unknown}",
+                name=shown_place(self.name),
+                unknown=unknown,
+            )
+        )
 
     def _options(self, parts: SplitResult) -> tuple[SinkOptions, dict[str, str]]:
         options, query = take_options(parts.query, name=self.name)
         found: dict[str, str] = {}
         for option, value in parse_qsl(query, keep_blank_values=True):
-            if option in found and option in {"channel", "stream", "maxlen"}:
+            if option in found and option in OWN_OPTIONS:
                 raise ValueError(
                     Text(
                         "{name} has the option {option} more than once; which one is meant?",
