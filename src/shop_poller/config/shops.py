@@ -8,15 +8,23 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
-from shop_poller.config.loader import GatheredSettings, config_credential, gather, read_secret, validate
+from shop_poller.config.loader import (
+    READ_TOKEN,
+    GatheredSettings,
+    config_credential,
+    gather,
+    read_secret,
+    validate,
+)
 from shop_poller.config.settings import SECRETS, Settings, SettingsError
 from shop_poller.config.sinks import SinkParser
+from shop_poller.config.tags import TAGS, problems_of_tags, tags_of
 from shop_poller.core.errors import text_of
 from shop_poller.core.showing import is_harmless, shown
 from shop_poller.core.translatable import Text, joined
@@ -42,14 +50,19 @@ OF_ALL = (
     "shop_redis_prefix",
     "shop_state_url",
     "shop_http_listen",
+    "shop_http_hosts",
     "shop_admin_token",
+    "shop_read_token",
     "shop_concurrent_polls",
     "shop_labelled_shops",
     "shop_log_format",
     "shop_log_level",
 )
-NOT_YET = ("shop_webhook_secret", "shop_http_hosts")
+NOT_YET = ("shop_webhook_secret",)
 """Settings that only exist without [[shops]]."""
+FIELDS = {READ_TOKEN: "shop_read_token"}
+"""The settings that keys of a table set, where the names differ."""
+TABLE_SECRETS = (*SECRETS, READ_TOKEN)
 MOST_NAMED = 10
 
 
@@ -62,17 +75,37 @@ class ShopsConfig:
         prefix: prefix of the keys in Redis that no shop owns.
         from_tables: they are from [[shops]]; else there is one shop, from the variables.
         files: files that secrets, or all settings, were read from.
+        tags: of the shops that have any, by the shop's id.
+        read_token: the common SHOP_READ_TOKEN, which shows all shops; None if there is none.
     """
 
     shops: tuple[Settings, ...]
     prefix: str
     from_tables: bool
     files: tuple[Path, ...] = ()
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    read_token: str | None = None
 
     @classmethod
     def of_one(cls, settings: Settings) -> "ShopsConfig":
         """A shop that is the only one."""
-        return cls((settings,), settings.shop_redis_prefix, from_tables=False)
+        token = settings.shop_read_token
+        return cls(
+            (settings,),
+            settings.shop_redis_prefix,
+            from_tables=False,
+            read_token=None if token is None else token.get_secret_value(),
+        )
+
+    @property
+    def tenants(self) -> dict[str, frozenset[str]]:
+        """The ids of the shops that each tenant's token shows, by the token."""
+        found: dict[str, frozenset[str]] = {}
+        for shop in self.shops:
+            token = shop.shop_read_token and shop.shop_read_token.get_secret_value()
+            if self.from_tables and token and token != self.read_token:
+                found[token] = found.get(token, frozenset()) | {shop.shop}
+        return found
 
 
 def load_shops(
@@ -94,6 +127,7 @@ def load_shops(
     found = gather(config, environ=environ, dotenv=dotenv)
     problems = list(found.problems)
     shops: list[Settings] = []
+    tags: dict[str, tuple[str, ...]] = {}
     if not found.shops:
         settings, wrong = validate(
             found.values, found.origins, needs_shop_keys=needs_shop_keys, parse_sink=parse_sink
@@ -124,14 +158,24 @@ def load_shops(
             problems += [
                 Text("shop {shop}: {problem}", shop=name or number, problem=problem) for problem in wrong
             ]
-            shops += [shop] if shop else []
+            if shop:
+                shops.append(shop)
+                tags[shop.shop] = tags_of(table)
         problems += _twice(found.shops)
+        problems += _reads_everything(shops, found)
         problems += _on_a_cluster(found)
     if problems:
         raise SettingsError(problems, found.locale)
     prefix = found.values.get("shop_redis_prefix") or Settings.model_fields["shop_redis_prefix"].default
     files = (*found.files, *_named_files(found.shops, config.parent if config else Path()))
-    return ShopsConfig(tuple(shops), str(prefix), bool(found.shops), files)
+    return ShopsConfig(
+        tuple(shops),
+        str(prefix),
+        bool(found.shops),
+        files,
+        tags={shop_id: its for shop_id, its in tags.items() if its},
+        read_token=str(found.values["shop_read_token"]) if found.values.get("shop_read_token") else None,
+    )
 
 
 def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
@@ -178,7 +222,7 @@ def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
 
 def _named_files(tables: Sequence[Any], home: Path) -> list[Path]:
     """Return the files that tables name for secrets."""
-    names = [f"{name}_file" for name in SECRETS]
+    names = [f"{name}_file" for name in TABLE_SECRETS]
     return [home / table[name] for table in tables for name in names if name in table]
 
 
@@ -239,24 +283,25 @@ def _read_table(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the content of a table, with the secrets that it refers to."""
     own: dict[str, Any] = {}
-    problems = _given_twice(table)
+    problems = _given_twice(table) + problems_of_tags(table.get(TAGS, []))
     for name, value in table.items():
         of, _, how = name.rpartition("_")
         if name in NOT_YET:
             problems.append(Text("{name}: there is no such thing with [[shops]] yet; take it out", name=name))
         elif name in OF_ALL:
             problems.append(Text("{name}: is for all shops; write it above the first [[shops]]", name=name))
-        elif name in Settings.model_fields:
-            own[name] = value
-        elif name == WAS_ALONE:
-            if not isinstance(value, bool):
+        elif name in Settings.model_fields or name == READ_TOKEN:
+            own[FIELDS.get(name, name)] = value
+        elif name in {WAS_ALONE, TAGS}:
+            if name == WAS_ALONE and not isinstance(value, bool):
                 problems.append(Text("{name}: should be true or false", name=name))
-        elif of in SECRETS and of not in {*OF_ALL, *NOT_YET} and how in {"file", "env"}:
+        elif of in TABLE_SECRETS and of not in {*OF_ALL, *NOT_YET} and how in {"file", "env"}:
             if not isinstance(value, str):
                 problems.append(Text("{name}: should be text", name=name))
                 continue
             try:
-                own[of] = read_secret(Path(value), home) if how == "file" else _variable(value, environ)
+                secret = read_secret(Path(value), home) if how == "file" else _variable(value, environ)
+                own[FIELDS.get(of, of)] = secret
             except ValueError as error:
                 problems.append(Text("{name}: {problem}", name=name, problem=text_of(error)))
         else:
@@ -271,7 +316,9 @@ def _read_table(
 
 def _given_twice(table: Mapping[str, Any]) -> list[str]:
     """Return the problems of secrets that a table contains in more than one way."""
-    ways = {name: [way for way in (name, f"{name}_file", f"{name}_env") if way in table] for name in SECRETS}
+    ways = {
+        name: [way for way in (name, f"{name}_file", f"{name}_env") if way in table] for name in TABLE_SECRETS
+    }
     return [
         Text(
             "{name}: is given {number} times, as {ways}; keep one",
@@ -281,6 +328,20 @@ def _given_twice(table: Mapping[str, Any]) -> list[str]:
         )
         for name, given in ways.items()
         if len(given) > 1 and name not in {*OF_ALL, *NOT_YET}
+    ]
+
+
+def _reads_everything(shops: Sequence[Settings], found: GatheredSettings) -> list[str]:
+    """Return the problems of tenants' tokens that are also the token of all shops."""
+    of_all = str(found.values.get("shop_read_token") or "")
+    names = {READ_TOKEN, f"{READ_TOKEN}_file", f"{READ_TOKEN}_env"}
+    tenants = {
+        table.get("shop_id") for table in found.shops if isinstance(table, dict) and names & table.keys()
+    }
+    return [
+        Text("shop {shop}: read_token: is the same as SHOP_READ_TOKEN, which shows all shops", shop=shop.shop)
+        for shop in shops
+        if shop.shop in tenants and shop.shop_read_token and shop.shop_read_token.get_secret_value() == of_all
     ]
 
 
