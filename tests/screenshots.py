@@ -28,19 +28,14 @@ async def messages(locale: Locale) -> None:
             await page.locator("main").screenshot(path=IMAGES / f"{name}-{locale}.png")
 
 
-async def overviews() -> None:
-    """Take the pictures of the overview of several shops."""
-    views: list[tuple[str, int, int, Scheme, Locale]] = [
-        ("fleet-desktop", 1200, 620, "light", "en"),
-        ("fleet-phone-dark-ru", 390, 844, "dark", "ru"),
-    ]
-    for name, width, height, scheme, lang in views:
-        async with (
-            fleet_staged(FleetStage()) as address,
-            browsing(width=width, height=height, scheme=scheme, lang=lang, scale=1.5) as page,
-        ):
-            await page.goto(f"{address}/?lang={lang}&still=1")
-            await page.screenshot(path=IMAGES / f"{name}.png")
+async def overview() -> None:
+    """Take the picture of the overview of several shops."""
+    async with (
+        fleet_staged(FleetStage()) as address,
+        browsing(width=1200, height=620, lang="en") as page,
+    ):
+        await page.goto(f"{address}/?lang=en&still=1")
+        await page.screenshot(path=IMAGES / "fleet-desktop.png")
 
 
 async def main() -> None:
@@ -63,7 +58,7 @@ async def main() -> None:
                     await page.click("button")
                 await page.goto(f"{address}/?lang={lang}&still=1")
                 await page.screenshot(path=IMAGES / f"status-phone-{scheme}-{lang}.png")
-    await overviews()
+    await overview()
     async with (
         staged(Stage(TROUBLED)) as address,
         browsing(width=1000, height=760, lang="en") as page,
