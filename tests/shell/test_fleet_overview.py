@@ -291,3 +291,19 @@ async def test_where_tenants_have_tokens_health_counts_shops_and_names_none(
             names_shops=False,
         )
         assert (await unnamed.health())["not_watched"] == "1"
+
+
+async def test_a_shop_that_went_to_another_replica_is_soon_shown_again(fleet_harness: FleetHarness) -> None:
+    async with fleet_harness.afloat() as launch:
+        one = launch(fleet_harness.replica("one"))
+        await anyio.sleep(SETTLED_S)
+        assert len(one.leads) == 4
+        two = launch(fleet_harness.replica("two"))
+        while not two.leads:
+            await one.overview.rows()  # keeps what is known of all shops new
+            await anyio.sleep(0.1)
+        for _ in range(3):
+            await one.overview.rows()
+            await anyio.sleep(1)
+        rows = await seen_by(one)
+        assert {row.verdict for row in rows.values()} == {ShopVerdict.GOOD}

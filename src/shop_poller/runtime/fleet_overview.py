@@ -153,8 +153,14 @@ class FleetOverview:
         return [
             shop
             for place, shop in enumerate(oldest)
-            if self._recent(shop) is None or (place < some and self._age_s(shop) >= self._fresh_s)
+            if self._is_unknown(shop) or (place < some and self._age_s(shop) >= self._fresh_s)
         ]
+
+    def _is_unknown(self, shop: str) -> bool:
+        """Return whether nothing can be shown of a shop: not read lately, or it left this process."""
+        recent = self._recent(shop)
+        has_left = self._open_store is not None and self._known_overview(shop) is None
+        return recent is None or (has_left and not recent.trouble)
 
     async def _gather(self) -> None:
         """Make the rows again."""
