@@ -12,6 +12,7 @@ import time
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -22,6 +23,8 @@ from benchmarks.theirs import RedisServer, redis_server
 
 FIRST_PORT = 9300
 PLACE_EVERY_S = 1.0
+LOOKS, LOOK_EVERY_S = 12, 3.0
+"""How often the overview is read, and when: later than its data are shared."""
 LATE = "shop_fleet_poll_lateness_seconds"
 
 
@@ -79,6 +82,24 @@ def late_p99(port: int) -> tuple[float, float, int]:
     return (buckets[at - 1][0] if at else 0.0), buckets[at][0], int(count)
 
 
+def overview(port: int) -> dict[str, Any]:
+    """What the overview of all shops costs a reader: at first, when no store was read, and later."""
+    taken_ms, page = [], b""
+    for _ in range(LOOKS):
+        began = time.monotonic()
+        page = fetch(f"http://127.0.0.1:{port}/?lang=en")
+        taken_ms.append(round(1000 * (time.monotonic() - began), 1))
+        time.sleep(LOOK_EVERY_S)
+    return {
+        "first_ms": taken_ms[0],
+        "median_ms": median(taken_ms[2:]),
+        "worst_ms": max(taken_ms[2:]),
+        "bytes": len(page),
+        "rows": page.count(b"<tr>") - 1,
+        "rows_not_read": page.count(b"being read"),
+    }
+
+
 def measure(args: argparse.Namespace, home: Path) -> dict[str, Any]:
     """Run it, and say what came of it."""
     with ExitStack() as stack:
@@ -126,6 +147,7 @@ def measure(args: argparse.Namespace, home: Path) -> dict[str, Any]:
             spent = [process.cpu_s() - was for process, was in zip(costly(), before, strict=True)]
             found["cpu_percent"] = [round(100 * s / passed, 1) for s in spent]
         time.sleep(args.interval + 20)
+        found["overview"] = overview(FIRST_PORT)
         found["memory_mb"] = [round(process.memory_mb()[0], 1) for process in costly()]
         found["lateness_p99_s"] = {number: late_p99(FIRST_PORT + number) for number in replicas}
         found["shares"] = [

@@ -9,6 +9,7 @@ from shop_poller.web.snapshot import StatusSnapshot
 from support.apprise_services import load_services
 from support.browser import CHROMIUM, Scheme, browsing
 from support.chat import IN_DOCS, IN_README, chat, mailbox
+from support.fleet_scene import FleetStage, fleet_staged
 from support.scene import TOKEN, TROUBLED, WELL, Stage, staged
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
@@ -25,6 +26,16 @@ async def messages(locale: Locale) -> None:
         async with browsing(width=width, scale=scale, lang=locale) as page:
             await page.set_content(content)
             await page.locator("main").screenshot(path=IMAGES / f"{name}-{locale}.png")
+
+
+async def overview() -> None:
+    """Take the picture of the overview of several shops."""
+    async with (
+        fleet_staged(FleetStage()) as address,
+        browsing(width=1200, height=620, lang="en") as page,
+    ):
+        await page.goto(f"{address}/?lang=en&still=1")
+        await page.screenshot(path=IMAGES / "fleet-desktop.png")
 
 
 async def main() -> None:
@@ -47,6 +58,7 @@ async def main() -> None:
                     await page.click("button")
                 await page.goto(f"{address}/?lang={lang}&still=1")
                 await page.screenshot(path=IMAGES / f"status-phone-{scheme}-{lang}.png")
+    await overview()
     async with (
         staged(Stage(TROUBLED)) as address,
         browsing(width=1000, height=760, lang="en") as page,

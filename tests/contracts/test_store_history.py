@@ -70,6 +70,9 @@ async def test_what_is_over_is_counted_by_the_hour(store: Store) -> None:
 
     assert (made, dead_lettered) == ([2, 0, 2], [0, 1, 0])
     assert await store.by_the_hour(OTHER_SHOP, dead=False, before=now, hours=2) == [0, 0]
+    assert await store.count_delivered(SHOP, since=at(2 * HOUR), before=now) == 4
+    assert await store.count_delivered(SHOP, since=at(3 * HOUR), before=at(4 * HOUR)) == 0
+    assert await store.count_delivered(OTHER_SHOP, since=at(0), before=now) == 0
 
 
 async def test_a_delivery_record_shows_what_became_of_a_delivery(store: Store) -> None:

@@ -115,6 +115,7 @@ def desk(tmp_path: Path) -> Desk:
         ("shop_webhook_secret", None),
         ("shop_admin_token", None),
         ("shop_http_hosts", ()),
+        ("shop_read_token", None),
         ("shop_brand_id", None),
         ("shop_target_roles", None),
         ("shop_target_users", None),

@@ -7,7 +7,7 @@ import pytest
 
 from shop_poller.config.redis_address import RedisAddress
 from shop_poller.config.settings import Settings, SettingsError
-from shop_poller.config.shops import MAX_SHOPS, choose, load_shops, shared_addresses
+from shop_poller.config.shops import MAX_SHOPS, ShopsConfig, choose, load_shops, shared_addresses
 from shop_poller.runtime.factory import shop_credentials
 from shop_poller.sinks.registry import parse_sink
 from support.marked_language import assert_translatable
@@ -407,3 +407,106 @@ def test_many_shops_are_not_all_named(folder: Path) -> None:
 def test_without_asking_the_shops_no_keys_are_needed(folder: Path) -> None:
     text = TWO.replace('woocommerce_consumer_secret = "cs_tea"', "")
     assert [shop.shop for shop in shops_config(folder, text, needs_shop_keys=False)] == ["honey", "tea"]
+
+
+# --- Who may read, and tags ---
+
+
+def shops_and_tokens(folder: Path, text: str, **changes: Any) -> ShopsConfig:
+    config = folder / "shops.toml"
+    config.write_text(text, encoding="utf-8")
+    return load_shops(
+        config, environ={**ENVIRONMENT, **changes}, dotenv=folder / ".env", parse_sink=parse_sink
+    )
+
+
+READERS = 'shop_admin_token = "the-token-of-the-admin"\nshop_read_token = "a-token-that-only-reads"\n' + TWO
+
+
+def test_a_table_may_have_a_token_that_shows_its_shop_only(folder: Path) -> None:
+    (folder / "tea.token").write_text("the-token-of-the-tea-shop\n", encoding="utf-8")
+    for line, changes in (
+        ('read_token = "the-token-of-the-tea-shop"', {}),
+        ('read_token_file = "tea.token"', {}),
+        ('read_token_env = "TEA_TOKEN"', {"TEA_TOKEN": "the-token-of-the-tea-shop"}),
+    ):
+        found = shops_and_tokens(folder, f"{READERS}{line}\n", **changes)
+        assert found.tenants == {"the-token-of-the-tea-shop": frozenset({"tea"})}
+        assert found.read_token == "a-token-that-only-reads"
+        for token in ("the-token-of-the-tea-shop", "the-token-of-the-admin"):
+            assert token in found.shops[1].secrets
+    assert folder / "tea.token" in shops_and_tokens(folder, f'{READERS}read_token_file = "tea.token"\n').files
+
+
+def test_shops_with_the_same_token_have_one_tenant(folder: Path) -> None:
+    own = 'read_token = "the-token-of-both-shops"\n'
+    found = shops_and_tokens(folder, TWO.replace('shop_id = "honey"', f'shop_id = "honey"\n{own}') + own)
+    assert found.tenants == {"the-token-of-both-shops": frozenset({"honey", "tea"})}
+    assert found.read_token is None
+
+
+def test_without_such_a_token_there_are_no_tenants(folder: Path) -> None:
+    assert shops_and_tokens(folder, READERS).tenants == {}
+    assert shops_and_tokens(folder, TWO).tenants == {}
+    (folder / "shops.toml").unlink()
+    one = load_shops(
+        environ={
+            "WOOCOMMERCE_MCP_URL": "https://tea.example/",
+            "WOOCOMMERCE_CONSUMER_KEY": "ck",
+            "WOOCOMMERCE_CONSUMER_SECRET": "cs",
+            "SHOP_READ_TOKEN": "a-token-that-only-reads",
+        },
+        dotenv=folder / ".env",
+        parse_sink=parse_sink,
+    )
+    assert (one.tenants, one.read_token) == ({}, "a-token-that-only-reads")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (
+            'read_token = "a-token-that-only-reads"',
+            "shop tea: read_token: is the same as SHOP_READ_TOKEN, which shows all shops",
+        ),
+        (
+            'read_token = "the-token-of-the-admin"',
+            "shop tea: SHOP_READ_TOKEN: is the same as SHOP_ADMIN_TOKEN, so readers could act;"
+            " make another one",
+        ),
+        (
+            'read_token = "short"',
+            "shop tea: SHOP_READ_TOKEN: should be 16 to 200 letters, digits and signs without blanks;"
+            " make one with: openssl rand -hex 24",
+        ),
+        (
+            'read_token = "x"\nread_token_env = "Y"',
+            "shop tea: read_token: is given 2 times, as read_token and read_token_env; keep one",
+        ),
+        (
+            'shop_read_token = "the-token-of-the-tea-shop"',
+            "shop tea: shop_read_token: is for all shops; write it above the first [[shops]]",
+        ),
+        ("tags = 7", 'shop tea: tags: should be a list of up to 10 words, such as ["eu", "wholesale"]'),
+        ('tags = "eu"', 'shop tea: tags: should be a list of up to 10 words, such as ["eu", "wholesale"]'),
+        ('tags = ["e u"]', 'shop tea: tags: should be a list of up to 10 words, such as ["eu", "wholesale"]'),
+        ("tags = [7]", 'shop tea: tags: should be a list of up to 10 words, such as ["eu", "wholesale"]'),
+        (
+            f"tags = {[str(number) for number in range(11)]}",
+            'shop tea: tags: should be a list of up to 10 words, such as ["eu", "wholesale"]',
+        ),
+    ],
+)
+def test_wrong_tokens_and_tags_are_refused(folder: Path, line: str, problem: str) -> None:
+    assert problem in problems(folder, f"{READERS}{line}\n")
+    assert not any("the-token" in one or "a-token" in one for one in problems(folder, f"{READERS}{line}\n"))
+
+
+def test_tags_are_read_once_each(folder: Path) -> None:
+    found = shops_and_tokens(folder, f'{TWO}tags = ["eu", "опт", "eu"]\n')
+    assert {shop.shop: shop.tags for shop in found.shops if shop.tags} == {"tea": ("eu", "опт")}
+
+
+def test_the_names_of_the_listener_are_for_all_shops(folder: Path) -> None:
+    found = shops_and_tokens(folder, f'shop_http_hosts = "poller.example"\n{TWO}')
+    assert [shop.shop_http_hosts for shop in found.shops] == [("poller.example",)] * 2

@@ -326,9 +326,12 @@ class Running:
         """The address of its listener, as it logged it."""
         return str(self.wait_for("started")["http"])
 
-    def get(self, path: str) -> httpx.Response:
-        """Ask its listener."""
-        return httpx.get(self.http + path, timeout=PATIENCE_S, trust_env=False, verify=NO_TLS)
+    def get(self, path: str, *, token: str | None = None) -> httpx.Response:
+        """Ask its listener, with a token if one is needed."""
+        headers = {"authorization": f"Bearer {token}"} if token is not None else {}
+        return httpx.get(
+            self.http + path, headers=headers, timeout=PATIENCE_S, trust_env=False, verify=NO_TLS
+        )
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
         """Send something to its listener."""

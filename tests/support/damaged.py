@@ -116,6 +116,7 @@ class Use:
             "made": lambda: store.finished(SHOP, dead=False, limit=50),
             "dead": lambda: store.finished(SHOP, dead=True, limit=50),
             "by_the_hour": lambda: store.by_the_hour(SHOP, dead=True, before=NOW, hours=48),
+            "count_delivered": lambda: store.count_delivered(SHOP, since=at(-9_000), before=NOW),
             "dead_ids": lambda: store.dead_ids(SHOP),
             "dead_letter": lambda: store.dead_letter(SHOP, 2),
             "made_within": lambda: store.delivered(SHOP, since=at(-9_000), before=NOW),

@@ -24,6 +24,7 @@ from shop_poller.ports import Store
 from shop_poller.runtime.balancer import Balancer
 from shop_poller.runtime.composition import HANDOVER_GRACE
 from shop_poller.runtime.fleet import Fleet, FleetPolicy
+from shop_poller.runtime.fleet_overview import FleetOverview
 from shop_poller.runtime.fleet_status import FleetStatus, lateness
 from shop_poller.runtime.leader_session import Grace
 from shop_poller.sinks.registry import parse_sink
@@ -74,6 +75,7 @@ class Replica:
     balancer: Balancer
     health_reporter: FleetStatus
     metrics_registry: MetricsRegistry
+    overview: FleetOverview
     stop: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     dead: bool = False
@@ -151,7 +153,8 @@ class FleetHarness:
         )
         balancer = Balancer(fleet, membership=membership, name=name)
         fleet_status = FleetStatus(fleet, balancer, metrics_registry, limiter)
-        made = wire.replica = Replica(name, fleet, balancer, fleet_status, metrics_registry)
+        overview = FleetOverview(fleet, open_store=open_store if self.in_redis else None, name=name, tags={})
+        made = wire.replica = Replica(name, fleet, balancer, fleet_status, metrics_registry, overview)
         return made
 
     @asynccontextmanager
@@ -163,8 +166,9 @@ class FleetHarness:
             async def sail(replica: Replica) -> None:
                 ABOARD.set(replica)
                 with replica.scope:
-                    async with anyio.create_task_group() as background:
+                    async with replica.overview.opened(), anyio.create_task_group() as background:
                         background.start_soon(replica.health_reporter.survey)
+                        background.start_soon(replica.overview.refresh)
                         await replica.fleet.watch(replica.balancer, replica.stop)
                         background.cancel_scope.cancel()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.browser import CHROMIUM, Scheme, browsing
+from support.fleet_scene import FleetStage, fleet_staged
 from support.scene import SHOP, TOKEN, TROUBLED, WELL, Stage, staged
 
 if TYPE_CHECKING:
@@ -144,6 +145,66 @@ async def test_it_looks_again_by_itself(stage: Stage, address: str) -> None:
         assert SHOP in await page.inner_text("h1")
         stage.status = TROUBLED
         await page.get_by_text("Something does not work").wait_for()
+
+
+# --- Several shops ---
+
+
+@pytest.fixture
+async def fleet_address() -> AsyncIterator[str]:
+    async with fleet_staged(FleetStage()) as address:
+        yield address
+
+
+@SCENES
+@pytest.mark.parametrize("width", [390, 1200])
+async def test_the_overview_fits_and_can_be_read(
+    fleet_address: str, scheme: Scheme, lang: str, width: int
+) -> None:
+    async with browsing(scheme=scheme, lang=lang, width=width) as page:
+        complaints = await watched(page)
+        await page.goto(f"{fleet_address}/?still=1")
+        size = await page.locator("html").evaluate("root => [root.scrollWidth, root.clientWidth]")
+        assert size[0] <= size[1] == width
+        assert complaints == []
+        looks = await page.locator("body *").evaluate_all(TEXTS_WITH_COLOURS)
+        assert len(looks) > 50
+        for look in looks:
+            assert contrast(colour(look["text"]), colour(look["ground"])) >= LEAST_CONTRAST, look
+        assert await page.get_by_role("columnheader").count() == 10
+        assert await page.get_by_role("rowheader").count() == 7
+        assert await page.get_by_role("cell").count() == 7 * 9
+        for landmark in ("banner", "main", "contentinfo", "search"):
+            assert await page.get_by_role(landmark).count() == 1, landmark
+
+
+async def test_shops_are_searched_selected_and_polled_and_one_is_opened(fleet_address: str) -> None:
+    async with browsing(lang="en", width=1200) as page:
+        complaints = await watched(page)
+        await page.goto(f"{fleet_address}/sign-in")
+        await page.fill("#token", TOKEN)
+        await page.locator("main button").click()
+        complaints.clear()  # of the password form
+        await page.get_by_role("searchbox").fill("e")
+        await page.get_by_label("State", exact=True).select_option("needy")
+        await page.get_by_label("Tag", exact=True).select_option("eu")
+        await page.get_by_role("button", name="Show").click()
+        await page.wait_for_url("**/?*state=needy*")
+        assert await page.get_by_role("rowheader").count() == 2
+        await page.get_by_role("checkbox", name="tea").check()
+        await page.get_by_role("checkbox", name="cheese").check()
+        await page.get_by_role("button", name="Poll now").click()
+        await page.get_by_text("Shops that are being polled: 2.").wait_for()
+        assert await page.get_by_role("rowheader").count() == 2  # the choice is kept
+        await page.get_by_role("link", name="Tea & Co").click()
+        await page.get_by_text("At a glance").wait_for()
+        await page.get_by_role("button", name="Poll now").click()
+        await page.get_by_text("The shop is being polled.").wait_for()
+        await page.get_by_role("link", name="All shops").click()
+        await page.get_by_text("3 of 7 shops need you").wait_for()
+        await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_role("link", name="Sign in").wait_for()
+        assert complaints == []
 
 
 async def signed_in(page: "Page", address: str) -> None:

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from shop_poller.simulator.keys import DEMO_KEY
 from shop_poller.web.hooks import PATH
-from support.commands import wait_until
+from support.commands import Running, wait_until
 from support.hooks import headers
 from support.receivers import reserved_port
 from support.redis_server import redis_server
@@ -188,3 +189,40 @@ def test_two_replicas_share_them_and_a_kill_loses_nothing(
         stopped = site.run("status", "--all", "--config", "shops.toml")
         assert (stopped.code, stopped.last[:17]) == (3, "3 shops, 3 failed")
         assert stopped.stdout.count("no daemon watches it") == 3
+
+
+def test_every_replica_shows_all_shops_and_their_pages(
+    site: Site, shops: dict[str, RunningShop], tmp_path: Path
+) -> None:
+    with redis_server(tmp_path, keeps=True) as server, ExitStack() as stack:
+        site.settings["SHOP_STATE_URL"] = server.url
+        for shop in shops.values():
+            shop.shop.create_order("processing", first_name="Zebulon")
+        one = stack.enter_context(site.start("run", "--config", "shops.toml"))
+        site.receiver.wait_for(3)
+        two = stack.enter_context(site.start("run", "--config", "shops.toml"))
+        wait_until(lambda: two.get("/healthz").json().get("shops") == "1 of 3", "a share")
+        for replica, watched in ((one, 2), (two, 1)):
+            get = partial(shown_by, replica)
+            wait_until(partial(is_well, replica), "the overview")
+            page = get("/")
+            pages = {name: get(f"/shops/{name}/") for name in NAMES}
+            assert page.count("<tr>") == 3 + 1
+            assert sum("known to the leader" not in text for text in pages.values()) == watched
+            for name, text in pages.items():
+                assert f"<a href=shops/{name}/?lang=en>{name}</a>" in page
+                assert "All is well" in text
+                assert "Zebulon" not in page + text
+        for replica in (one, two):
+            assert replica.stop() == 0
+            assert not replica.logged("internal error (bug): please report it; retrying")
+
+
+def shown_by(daemon: Running, path: str) -> str:
+    answer = daemon.get(f"{path}?lang=en")
+    assert answer.status_code == 200
+    return answer.text
+
+
+def is_well(daemon: Running) -> bool:
+    return "All is well: 3 of 3 shops" in shown_by(daemon, "/")

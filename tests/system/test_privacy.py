@@ -26,6 +26,7 @@ NOTIFY_SECRET = "whsec_" + "dGhpcyBzaWducyBhbmQgbXVzdCBuZXZlciBiZSBzZWVu"
 PASSWORD = "open-sesame-4711"
 TOKEN = "token-8f14e45f"
 ADMIN_TOKEN = "e3b0c44298fc1c149afbf4c8996fb924"
+READ_TOKEN = "27ae41e4649b934ca495991b7852b855"
 FIRST_NAMES = (
     "Ольга",
     "Пётр",
@@ -69,7 +70,7 @@ SECRET = re.compile(
         re.escape(secret)
         for secret in (
             KEY.consumer_key, KEY.consumer_secret, NOTIFY_SECRET, NOTIFY_SECRET.removeprefix("whsec_"),
-            PASSWORD, TOKEN, ADMIN_TOKEN, "hooks-user",
+            PASSWORD, TOKEN, ADMIN_TOKEN, READ_TOKEN, "hooks-user",
         )
     )
 )  # fmt: skip
@@ -86,6 +87,7 @@ def produced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
             WOOCOMMERCE_CONSUMER_SECRET=KEY.consumer_secret,
             SHOP_NOTIFY_SECRET=NOTIFY_SECRET,
             SHOP_ADMIN_TOKEN=ADMIN_TOKEN,
+            SHOP_READ_TOKEN=READ_TOKEN,
             SHOP_NOTIFY_URLS=(
                 f"http://hooks-user:{PASSWORD}@{host}?key={TOKEN} console:"
                 f" http://hooks-user:{PASSWORD}@127.0.0.1:{dead}/dead?key={TOKEN}"
@@ -98,7 +100,8 @@ def produced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
             found["command line"] = Path(f"/proc/{daemon.pid}/cmdline").read_text()
             _a_long_day(site, daemon)
             for path in ("/", "/metrics", "/healthz", "/readyz", "/livez"):
-                found[path] = daemon.get(path).text
+                found[path] = daemon.get(path, token=READ_TOKEN).text
+            found["without a token"] = daemon.get("/").text
             found |= _files(site, "while it runs")
             for args in (["status"], ["status", "--json"], ["check"], ["run", "--once", "--dry-run"]):
                 done = site.run(*args)

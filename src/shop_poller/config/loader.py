@@ -34,6 +34,8 @@ from shop_poller.core.translatable import Text
 MAX_FILE_BYTES = 64 * 1024
 CONFIG_CREDENTIAL = "shops.toml"
 """The name of the systemd credential with the TOML file, which is read without --config."""
+READ_TOKEN = "read_token"  # noqa: S105 - the name of a key
+"""The key of a shop's table with the token that shows this shop only, in place of SHOP_READ_TOKEN."""
 
 MISSING = {
     "woocommerce_mcp_url": Text("is missing; set it to https://your-shop/wp-json/woocommerce/mcp"),
@@ -301,7 +303,9 @@ def _toml(path: Path, problems: list[str]) -> dict[str, Any]:
 
 def _has_secrets(tables: Iterable[Any]) -> bool:
     """Return whether one of these tables has a secret itself, not just a reference to it."""
-    return any(isinstance(table, dict) and not table.keys().isdisjoint(SECRETS) for table in tables)
+    return any(
+        isinstance(table, dict) and not table.keys().isdisjoint({*SECRETS, READ_TOKEN}) for table in tables
+    )
 
 
 def _secret_files(

@@ -189,6 +189,14 @@ def _admin_token(value: SecretStr, info: ValidationInfo) -> SecretStr:
     return value
 
 
+def _read_token(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    _admin_token(value, info)  # the same rules
+    admin_token = info.data.get("shop_admin_token")
+    if admin_token is not None and admin_token.get_secret_value() == value.get_secret_value():
+        raise ValueError(Text("is the same as SHOP_ADMIN_TOKEN, so readers could act; make another one"))
+    return value
+
+
 def _timezone(value: str) -> str:
     try:
         ZoneInfo(value or "UTC")
@@ -306,6 +314,11 @@ class Settings(BaseModel):
         None,
         description="token for the actions of the status page and for `shop-poller poll now`; enables the"
         " [actions](operations.md#actions)",
+    )
+    shop_read_token: Annotated[SecretStr, AfterValidator(_read_token)] | None = Field(
+        None,
+        description="token without which the status page shows nothing; see"
+        " [who may read](operations.md#who-may-read)",
     )
     shop_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = Field(
         None,
@@ -561,6 +574,7 @@ class Settings(BaseModel):
             self.wordpress_application_password,
             self.shop_webhook_secret,
             self.shop_admin_token,
+            self.shop_read_token,
         )
         found = [secret.get_secret_value() for secret in hidden if secret is not None]
         if self.shop_notify_secret is not None:
@@ -598,5 +612,6 @@ SECRETS = (
     "shop_notify_secret",
     "shop_webhook_secret",
     "shop_admin_token",
+    "shop_read_token",
 )
 """Settings that may be read from files, and are never shown."""

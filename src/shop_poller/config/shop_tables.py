@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shop_poller.config.loader import read_secret
+from shop_poller.config.loader import READ_TOKEN, read_secret
 from shop_poller.config.settings import SECRETS, Settings
 from shop_poller.config.tags import parse as parse_tags
 from shop_poller.config.unknown_names import meant
@@ -29,18 +29,22 @@ OF_ALL = (
     "shop_redis_prefix",
     "shop_state_url",
     "shop_http_listen",
+    "shop_http_hosts",
     "shop_admin_token",
+    "shop_read_token",
     "shop_concurrent_polls",
     "shop_labelled_shops",
     "shop_log_format",
     "shop_log_level",
 )
-NOT_YET = ("shop_http_hosts",)
-"""Settings that only exist without [[shops]]."""
+FIELDS = {READ_TOKEN: "shop_read_token"}
+"""The settings that keys of a table set, where the names differ."""
+TABLE_SECRETS = (*SECRETS, READ_TOKEN)
 OF_TABLES = (
     WAS_ALONE,
     TAGS,
-    *(f"{name}_{how}" for name in SECRETS if name not in OF_ALL for how in ("file", "env")),
+    READ_TOKEN,
+    *(f"{name}_{how}" for name in TABLE_SECRETS if name not in OF_ALL for how in ("file", "env")),
 )
 """Keys of a table besides the settings."""
 
@@ -63,22 +67,21 @@ def read_table(
     problems = _given_twice(table) + _wrong_marks(table)
     for name, value in table.items():
         of, _, how = name.rpartition("_")
-        if name in NOT_YET:
-            problems.append(Text("{name}: there is no such thing with [[shops]] yet; take it out", name=name))
-        elif name in OF_ALL:
+        if name in OF_ALL:
             problems.append(Text("{name}: is for all shops; write it above the first [[shops]]", name=name))
-        elif name in Settings.model_fields:
-            own[name] = value
+        elif name in Settings.model_fields or name == READ_TOKEN:
+            own[FIELDS.get(name, name)] = value
         elif name in {WAS_ALONE, TAGS}:
             continue
-        elif of in SECRETS and of not in {*OF_ALL, *NOT_YET} and how in {"file", "env"}:
+        elif of in TABLE_SECRETS and of not in OF_ALL and how in {"file", "env"}:
             if not isinstance(value, str):
                 problems.append(Text("{name}: should be text", name=name))
                 continue
             try:
-                own[of] = read_secret(Path(value), home) if how == "file" else _variable(value, environ)
+                secret = read_secret(Path(value), home) if how == "file" else _variable(value, environ)
+                own[FIELDS.get(of, of)] = secret
             except ValueError as error:
-                unread.add(of)
+                unread.add(FIELDS.get(of, of))
                 problems.append(Text("{name}: {problem}", name=name, problem=text_of(error)))
         else:
             problems.append(_no_such_setting(name))
@@ -106,7 +109,9 @@ def _no_such_setting(name: str) -> str:
 
 def _given_twice(table: Mapping[str, Any]) -> list[str]:
     """Return the problems of secrets that a table contains in more than one way."""
-    ways = {name: [way for way in (name, f"{name}_file", f"{name}_env") if way in table] for name in SECRETS}
+    ways = {
+        name: [way for way in (name, f"{name}_file", f"{name}_env") if way in table] for name in TABLE_SECRETS
+    }
     return [
         Text(
             "{name}: is given {number} times, as {ways}; keep one",
@@ -115,7 +120,7 @@ def _given_twice(table: Mapping[str, Any]) -> list[str]:
             ways=joined(Text(" and "), given),
         )
         for name, given in ways.items()
-        if len(given) > 1 and name not in {*OF_ALL, *NOT_YET}
+        if len(given) > 1 and name not in OF_ALL
     ]
 
 

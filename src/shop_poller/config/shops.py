@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from shop_poller.config.loader import GatheredSettings, config_credential, gather, validate
-from shop_poller.config.settings import SECRETS, Settings, SettingsError
-from shop_poller.config.shop_tables import NOT_YET, OF_ONE, TAGS, WAS_ALONE, read_table
+from shop_poller.config.loader import READ_TOKEN, GatheredSettings, config_credential, gather, validate
+from shop_poller.config.settings import Settings, SettingsError
+from shop_poller.config.shop_tables import OF_ONE, TABLE_SECRETS, TAGS, WAS_ALONE, read_table
 from shop_poller.config.sinks import SinkParser
 from shop_poller.config.tags import parse as parse_tags
 from shop_poller.core.showing import is_harmless, shown
@@ -41,6 +41,7 @@ class ShopsConfig:
         from_tables: they are from [[shops]]; else there is one shop, from the variables.
         files: files that secrets, or all settings, were read from.
         ignored: variables that begin as ours do, and may be another program's.
+        read_token: the common SHOP_READ_TOKEN, which shows all shops; None if there is none.
     """
 
     shops: tuple[Settings, ...]
@@ -48,11 +49,28 @@ class ShopsConfig:
     from_tables: bool
     files: tuple[Path, ...] = ()
     ignored: tuple[str, ...] = ()
+    read_token: str | None = None
 
     @classmethod
     def of_one(cls, settings: Settings) -> "ShopsConfig":
         """A shop that is the only one."""
-        return cls((settings,), settings.shop_redis_prefix, from_tables=False)
+        token = settings.shop_read_token
+        return cls(
+            (settings,),
+            settings.shop_redis_prefix,
+            from_tables=False,
+            read_token=None if token is None else token.get_secret_value(),
+        )
+
+    @property
+    def tenants(self) -> dict[str, frozenset[str]]:
+        """The ids of the shops that each tenant's token shows, by the token."""
+        found: dict[str, frozenset[str]] = {}
+        for shop in self.shops:
+            token = shop.shop_read_token and shop.shop_read_token.get_secret_value()
+            if self.from_tables and token and token != self.read_token:
+                found[token] = found.get(token, frozenset()) | {shop.shop}
+        return found
 
 
 def load_shops(
@@ -100,7 +118,14 @@ def load_shops(
         raise SettingsError(problems, found.locale)
     prefix = found.values.get("shop_redis_prefix") or Settings.model_fields["shop_redis_prefix"].default
     files = (*found.files, *_named_files(found.shops, config.parent if config else Path()))
-    return ShopsConfig(tuple(shops), str(prefix), bool(found.shops), files, tuple(found.ignored))
+    return ShopsConfig(
+        tuple(shops),
+        str(prefix),
+        bool(found.shops),
+        files,
+        tuple(found.ignored),
+        read_token=str(found.values["shop_read_token"]) if found.values.get("shop_read_token") else None,
+    )
 
 
 def _shops(
@@ -118,7 +143,8 @@ def _shops(
         shops += [shop] if shop else []
     most = len(found.shops)
     problems += [_of_shops(problem, names, most) for problem, names in by_problem.items()]
-    return shops, problems + _twice(found.shops) + _on_a_cluster(found)
+    problems += _twice(found.shops) + _reads_everything(shops, found)
+    return shops, problems + _on_a_cluster(found)
 
 
 def choose(shops: Sequence[Settings], shop_id: str | None) -> Settings:
@@ -188,30 +214,35 @@ def shared_addresses(shops: Sequence[Settings]) -> list[str]:
     ]
 
 
+def _reads_everything(shops: Sequence[Settings], found: GatheredSettings) -> list[str]:
+    """Return the problems of tenants' tokens that are also the token of all shops."""
+    of_all = str(found.values.get("shop_read_token") or "")
+    names = {READ_TOKEN, f"{READ_TOKEN}_file", f"{READ_TOKEN}_env"}
+    tenants = {
+        table.get("shop_id") for table in found.shops if isinstance(table, dict) and names & table.keys()
+    }
+    return [
+        Text("shop {shop}: read_token: is the same as SHOP_READ_TOKEN, which shows all shops", shop=shop.shop)
+        for shop in shops
+        if shop.shop in tenants and shop.shop_read_token and shop.shop_read_token.get_secret_value() == of_all
+    ]
+
+
 def _named_files(tables: Sequence[Any], home: Path) -> list[Path]:
     """Return the files that tables name for secrets."""
-    names = [f"{name}_file" for name in SECRETS]
+    names = [f"{name}_file" for name in TABLE_SECRETS]
     return [home / table[name] for table in tables for name in names if name in table]
 
 
 def _not_for_all(found: GatheredSettings) -> list[str]:
     """Return the problems of common values that only one shop may have."""
-    problems: list[str] = [
+    return [
         Text(
             "{name}{origin}: is one shop's own; put it into its [[shops]] table",
             name=name.upper(),
             origin=found.origins[name],
         )
         for name in OF_ONE
-        if found.values.get(name)
-    ]
-    return problems + [
-        Text(
-            "{name}{origin}: there is no such thing with [[shops]] yet; unset it",
-            name=name.upper(),
-            origin=found.origins[name],
-        )
-        for name in NOT_YET
         if found.values.get(name)
     ]
 

@@ -10,6 +10,7 @@ import anyio
 import structlog
 
 from shop_poller.circuit_breaker import Circuit
+from shop_poller.core.breaker import BreakerState
 from shop_poller.core.cursor import MAX_PER_PAGE, halve, may_hide_more
 from shop_poller.core.errors import RETRY_AT_ONCE, ErrorKind, ShopPollerError, TemporaryError
 from shop_poller.core.long_questions import can_shorten, is_long, only_new, shortened
@@ -116,6 +117,11 @@ class Fetcher:
     def pause_s(self) -> float:
         """Seconds left of the pause; 0 if the shop may be polled."""
         return max(0.0, self._not_before - anyio.current_time(), self._circuit.wait_s())
+
+    @property
+    def is_circuit_open(self) -> bool:
+        """Whether the shop is paused after failures."""
+        return self._circuit.state is not BreakerState.CLOSED
 
     def end_pause(self, trigger: PollTrigger) -> None:
         """End the pause if the trigger is sufficient; see schedule.ends_pause.

@@ -136,6 +136,11 @@ class Poller:
         return self.outage.failure
 
     @property
+    def is_circuit_open(self) -> bool:
+        """Whether the shop is paused after failures."""
+        return self._fetcher.is_circuit_open
+
+    @property
     def polls(self) -> Polls:
         """Successes and failures of requests to the shop since this process took it."""
         return self._fetcher.polls

@@ -244,6 +244,10 @@ class DeliveryHistory(Protocol):
         """
         ...
 
+    async def count_delivered(self, shop_id: str, *, since: datetime, before: datetime) -> int:
+        """Count the successful deliveries of a period. For the arguments see `delivered`."""
+        ...
+
     async def delivered(self, shop_id: str, *, since: datetime, before: datetime) -> list[DeliveredEntry]:
         """Return the successful deliveries of a period, in the order of their events.
 
@@ -380,6 +384,10 @@ class StateView(Clock, Protocol):
 
     async def stats(self, shop_id: str) -> Stats:
         """Count the shop's orders, deliveries and damaged rows."""
+        ...
+
+    async def tallies(self, shop_id: str, days: Collection[date] | None = None) -> dict[date, OrderTally]:
+        """See `OrderState.tallies`."""
         ...
 
     async def rows_set_aside(self, shop_id: str) -> list[RowSetAside]:

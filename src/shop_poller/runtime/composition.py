@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -21,7 +22,11 @@ from shop_poller.stores import StorePool
 from shop_poller.web.routes import make_app
 
 if TYPE_CHECKING:
-    from shop_poller.web.shop_actions import ShopActions
+    from shop_poller.runtime.fleet_overview import FleetOverview
+    from shop_poller.runtime.shop_runtime import ShopRuntime
+    from shop_poller.web.admin_auth import AdminAuth
+    from shop_poller.web.fleet_page import FleetPage
+    from shop_poller.web.shop_pages import ShopPages
     from shop_poller.web.status_page import StatusPage
 
 HANDOVER_GRACE = Grace(tick_s=5.0, sender_s=5.0)
@@ -86,7 +91,8 @@ async def _one_shop(shops_config: ShopsConfig, store_pool: StorePool) -> AsyncIt
             make_app(
                 shop_runtime.health_reporter,
                 shop_runtime.hooks(),
-                shop_runtime.status_page,
+                lambda: _status_page(shop_runtime, shops_config),
+                signs_in=_has_tokens(shops_config),
                 actions_enabled=settings.shop_admin_token is not None,
                 hosts=_http_hosts(settings),
                 shop_hooks=shop_runtime.shop_hooks(),
@@ -105,6 +111,7 @@ async def _several_shops(shops_config: ShopsConfig, store_pool: StorePool) -> As
     """Build the daemon for several shops. They fail independently; the listener serves the fleet's status."""
     from shop_poller.runtime.balancer import Balancer  # noqa: PLC0415 - a single shop does not need it
     from shop_poller.runtime.fleet_hooks import FleetHooks  # noqa: PLC0415 - as above
+    from shop_poller.runtime.fleet_overview import FleetOverview  # noqa: PLC0415 - as above
     from shop_poller.runtime.fleet_status import FleetStatus, lateness  # noqa: PLC0415 - as above
 
     shops, first = shops_config.shops, shops_config.shops[0]
@@ -119,38 +126,90 @@ async def _several_shops(shops_config: ShopsConfig, store_pool: StorePool) -> As
         policy=FleetPolicy(limiter=limiter, grace=Grace() if membership is None else HANDOVER_GRACE),
     )
     balancer = Balancer(fleet, membership=membership, name=name)
-    fleet_status = FleetStatus(fleet, balancer, metrics_registry, limiter)
-    async with fleet.opened():
+    fleet_status = FleetStatus(
+        fleet, balancer, metrics_registry, limiter, names_shops=not shops_config.tenants
+    )
+    overview = FleetOverview(
+        fleet,
+        open_store=None if membership is None else _store_opener(store_pool),
+        name=name,
+        tags={shop.shop: shop.tags for shop in shops_config.shops if shop.tags},
+    )
+    pages = _LazyPages(overview, shops_config)
+    async with fleet.opened(), overview.opened():
         yield Daemon(
             fleet,
             balancer,
             make_app(
                 fleet_status,
                 hosts=_http_hosts(first),
-                make_shop_actions=None if first.shop_admin_token is None else lambda: _shop_actions(fleet),
                 shop_hooks=FleetHooks(fleet, metrics_registry).receiver(),
+                signs_in=_has_tokens(shops_config),
+                actions_enabled=first.shop_admin_token is not None,
+                fleet_pages=pages,
             ),
             start_log_fields={"shops": len(shops), "state": first.state_place},
-            background=(fleet_status.survey,),
+            background=(fleet_status.survey, overview.refresh),
         )
 
 
-def _shop_actions(fleet: Fleet) -> "ShopActions":
-    """Return the actions of the shops of a fleet; there is a token."""
-    from shop_poller.web.admin_auth import AdminAuth  # noqa: PLC0415 - rarely used
-    from shop_poller.web.shop_actions import ShopActions  # noqa: PLC0415 - as above
+class _LazyPages:
+    """Makes the pages of several shops when they are first requested, since their code is large."""
 
-    first = next(iter(fleet.shops.values()))
-    assert first.shop_admin_token is not None  # noqa: S101 - else there are no actions
-    admin_auth = AdminAuth(first.shop_admin_token.get_secret_value(), shop=first.shop)
+    def __init__(self, overview: "FleetOverview", shops_config: ShopsConfig) -> None:
+        self._overview = overview
+        self._shops_config = shops_config
 
-    def page_of(shop: str) -> "StatusPage | None":
-        slot = fleet.slots.get(shop)
-        if slot is None or slot.shop_runtime is None:
-            return None
-        return slot.shop_runtime.status_page(admin_auth)
+    @property
+    def has_tenants(self) -> bool:
+        return bool(self._shops_config.tenants)
 
-    return ShopActions(fleet.shops, admin_auth, page_of)
+    @cached_property
+    def admin_auth(self) -> "AdminAuth | None":
+        return make_admin_auth(self._shops_config)
+
+    @cached_property
+    def fleet_page(self) -> "FleetPage":
+        from shop_poller.web.fleet_page import FleetPage  # noqa: PLC0415 - rarely used
+
+        locale = self._shops_config.shops[0].shop_locale
+        return FleetPage(self._overview, locale=locale, admin_auth=self.admin_auth)
+
+    @cached_property
+    def shop_pages(self) -> "ShopPages":
+        from shop_poller.web.shop_pages import ShopPages  # noqa: PLC0415 - rarely used
+
+        return ShopPages(self._overview, admin_auth=self.admin_auth)
+
+
+def _status_page(shop_runtime: "ShopRuntime", shops_config: ShopsConfig) -> "StatusPage":
+    from shop_poller.web.status_page import StatusPage  # noqa: PLC0415 - rarely used
+
+    (settings,) = shops_config.shops
+    return StatusPage(
+        shop_runtime.overview(),
+        shop=settings.shop,
+        locale=settings.shop_locale,
+        admin_auth=make_admin_auth(shops_config),
+    )
+
+
+def _has_tokens(shops_config: ShopsConfig) -> bool:
+    return any(shop.shop_admin_token or shop.shop_read_token for shop in shops_config.shops)
+
+
+def make_admin_auth(shops_config: ShopsConfig) -> "AdminAuth | None":
+    """Return what decides who may read and act; None if everybody may read, and nobody may act."""
+    from shop_poller.web.admin_auth import READS_ALL, AdminAuth, Grant  # noqa: PLC0415 - rarely used
+
+    if not _has_tokens(shops_config):
+        return None
+    first = shops_config.shops[0]
+    token = first.shop_admin_token.get_secret_value() if first.shop_admin_token is not None else None
+    readers = {tenant: Grant(shops=shops) for tenant, shops in shops_config.tenants.items()}
+    if shops_config.read_token is not None:
+        readers[shops_config.read_token] = READS_ALL
+    return AdminAuth(token, shop=first.shop, readers=readers)
 
 
 def _store_opener(store_pool: StorePool) -> Callable[[Settings], Awaitable[Store]]:

@@ -34,11 +34,19 @@ class FleetStatus:
         balancer: knows the replicas, and which shops cannot be reached from here.
         metrics_registry: registers the metrics.
         limiter: counts the polls that wait for a free place.
+        names_shops: whether health names shops; else it only counts them.
     """
 
     def __init__(
-        self, fleet: Fleet, balancer: Balancer, metrics_registry: MetricsRegistry, limiter: PollLimiter
+        self,
+        fleet: Fleet,
+        balancer: Balancer,
+        metrics_registry: MetricsRegistry,
+        limiter: PollLimiter,
+        *,
+        names_shops: bool = True,
     ) -> None:
+        self._names_shops = names_shops
         self._fleet = fleet
         self._balancer = balancer
         self._metrics_registry = metrics_registry
@@ -161,7 +169,9 @@ class FleetStatus:
         """Return how many shops are watched here, and the names of those that cannot be watched."""
         shares = {"shops": f"{len(self._slots())} of {len(self._fleet.shops)}"}
         failed = sorted(shop for shop, slot in self._fleet.slots.items() if slot.failure)
-        if failed:
+        if failed and not self._names_shops:
+            shares["not_watched"] = str(len(failed))
+        elif failed:
             more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
             shares["not_watched"] = ", ".join(failed[:MOST_NAMED]) + more
         return shares

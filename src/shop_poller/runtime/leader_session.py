@@ -13,7 +13,7 @@ from shop_poller.core.errors import ErrorKind, PermanentError
 from shop_poller.delivery.dispatcher import Dispatcher
 from shop_poller.polling.poller import Poller
 from shop_poller.polling.state_writer import StateWriter
-from shop_poller.ports import PollFailure
+from shop_poller.ports import PollFailure, ShopState
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,15 @@ class SessionSnapshot:
         failure: why polls fail now; None if they do not fail.
         next_in_s: seconds until the next poll.
         deliveries: one per sink, in the order of the settings.
+        state: of the shop.
+        is_circuit_open: whether the shop is paused after failures.
     """
 
     failure: PollFailure | None
     next_in_s: float
     deliveries: Sequence[DeliverySnapshot]
+    state: ShopState
+    is_circuit_open: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,11 @@ class LeaderSession:
     def snapshot(self) -> SessionSnapshot:
         """Return what the status page shows."""
         return SessionSnapshot(
-            self.poller.failure, self.poller.next_in_s, [_snapshot(one) for one in self.dispatchers]
+            failure=self.poller.failure,
+            next_in_s=self.poller.next_in_s,
+            deliveries=[_snapshot(one) for one in self.dispatchers],
+            state=self.state_writer.state,
+            is_circuit_open=self.poller.is_circuit_open,
         )
 
     def stop(self) -> None:

@@ -48,8 +48,7 @@ from shop_poller.web.hooks import Hooks
 from shop_poller.web.shop_hooks import ShopHooks
 
 if TYPE_CHECKING:
-    from shop_poller.web.admin_auth import AdminAuth
-    from shop_poller.web.status_page import StatusPage
+    from shop_poller.runtime.status_page_data import Overview
 
 LOOK_EVERY_S = 60.0
 """With several shops: how often the outbox of each is checked when nothing seems due."""
@@ -262,18 +261,12 @@ class ShopRuntime:
             return None
         return ShopHooks({self._settings.shop: hooks}.get, counter=self._metrics)
 
-    def status_page(self, admin_auth: "AdminAuth | None" = None) -> "StatusPage":
-        """Return the status page. Import its modules only here, because it is rarely opened.
-
-        Args:
-            admin_auth: decides who may act; None to make it from the settings.
-        """
+    def overview(self) -> "Overview":
+        """Return the data and the actions of the status page. They are imported only here: few look."""
         from shop_poller.runtime.status_page_data import Overview  # noqa: PLC0415
-        from shop_poller.web.admin_auth import AdminAuth  # noqa: PLC0415
-        from shop_poller.web.status_page import StatusPage  # noqa: PLC0415
 
-        settings, token = self._settings, self._settings.shop_admin_token
-        overview = Overview(
+        settings = self._settings
+        return Overview(
             shop=settings.shop,
             sinks=self._names,
             events=frozenset(event for event, _ in settings.events),
@@ -289,13 +282,6 @@ class ShopRuntime:
             mute=self._mute,
             on_new_deliveries=self._announce,
             timings=self._timings,
-        )
-        return StatusPage(
-            overview,
-            shop=settings.shop,
-            locale=settings.shop_locale,
-            admin_auth=admin_auth
-            or (AdminAuth(token.get_secret_value(), shop=settings.shop) if token is not None else None),
         )
 
     def _trigger(self) -> None:

@@ -58,22 +58,26 @@ class HealthReporter:
 
     async def health(self) -> dict[str, str]:
         """Return whether polls and deliveries work. A follower judges by the leader's stored state."""
-        session = self._session()
-        if session is None:
+        if self._session() is None:
             await self._follow()
+        reason = self.unhealthy_reason()
+        trouble = self.clock.trouble()
+        clock = {"clock": str(trouble)} if trouble else {}
+        if reason is not None:
+            return {"status": "unhealthy", "reason": reason, **clock}
+        return {"status": "healthy", **({} if self._polling else {"polling": "disabled"}), **clock}
+
+    def unhealthy_reason(self) -> str | None:
+        """Return why polls or deliveries do not work, by what is known without reading the store."""
+        session = self._session()
         heartbeat_at, now = self._heartbeat()
-        reason = unhealthy_reason(
+        return unhealthy_reason(
             polling=self._polling,
             heartbeat_at=heartbeat_at,
             now=now,
             interval_s=self._interval_s,
             senders_alive=session.senders_alive if session is not None else 1,
         )
-        trouble = self.clock.trouble()
-        clock = {"clock": str(trouble)} if trouble else {}
-        if reason is not None:
-            return {"status": "unhealthy", "reason": reason, **clock}
-        return {"status": "healthy", **({} if self._polling else {"polling": "disabled"}), **clock}
 
     def session_ended(self, heartbeat_at: datetime) -> None:
         """Record the last good poll of our own session, because the store may become unreadable."""
@@ -154,6 +158,10 @@ class HealthReporter:
             state = await self._store.load(self._shop)
         except ShopPollerError:
             return
+        self.followed(state)
+
+    def followed(self, state: ShopState | None) -> None:
+        """Record the last good poll of the leader, as it is stored."""
         if state is not None and state.last_poll_at is not None:
             self._followed_at = state.last_poll_at
 

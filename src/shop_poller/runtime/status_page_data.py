@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 
 import anyio
 
@@ -21,6 +21,7 @@ from shop_poller.ports import (
     Stats,
 )
 from shop_poller.runtime.leader_session import SessionSnapshot
+from shop_poller.runtime.shop_summary import StoredSummary, read_summary
 from shop_poller.runtime.status import HealthReporter
 from shop_poller.web.snapshot import ActionResult, RecentEvent, SinkSnapshot, StatusSnapshot
 
@@ -94,8 +95,40 @@ class Overview:
     async def snapshot(self) -> StatusSnapshot:
         """Return the data of the page, without the store's part if the store cannot be read."""
         health = await self._health_reporter.health()
+        snapshot = self._known(health.get("reason", ""), self._session(), Stats())
+        try:
+            return await self._read(snapshot)
+        except ShopPollerError as error:
+            return replace(snapshot, trouble=error.text)
+
+    async def read_summary(self, zone: tzinfo | None) -> StoredSummary:
+        """Return what the overview of several shops shows of the store; never raises."""
+        found = await read_summary(self._store, self._history, self._shop, zone)
+        self._health_reporter.followed(found.state)
+        return found
+
+    def summary(self, stored: StoredSummary) -> StatusSnapshot:
+        """Return the data of the overview of several shops, without reading the store."""
         session = self._session()
-        snapshot = StatusSnapshot(
+        snapshot = self._known(self._health_reporter.unhealthy_reason() or "", session, stored.stats)
+        if stored.trouble:
+            return replace(snapshot, trouble=stored.trouble)
+        return replace(
+            snapshot,
+            leader="" if snapshot.leads else stored.leader,
+            state=session.state if session is not None else stored.state,
+            known=stored.stats.known,
+            set_aside=stored.stats.set_aside,
+            rows_set_aside=stored.stats.rows_set_aside,
+            alerts=_active(stored.alerts),
+            sinks=_with_mutes(snapshot.sinks, stored.alerts, snapshot.now)
+            if stored.alerts
+            else snapshot.sinks,
+        )
+
+    def _known(self, unhealthy_reason: str, session: SessionSnapshot | None, stats: Stats) -> StatusSnapshot:
+        """Return what this process knows without the store, and the counts of a store."""
+        return StatusSnapshot(
             shop=self._shop,
             version=__version__,
             now=self._store.now(),
@@ -103,16 +136,13 @@ class Overview:
             leads=session is not None,
             in_redis=self._in_redis,
             failure=session.failure if session is not None else None,
-            unhealthy_reason=health.get("reason", ""),
+            unhealthy_reason=unhealthy_reason,
             next_in_s=session.next_in_s if session is not None and self._polling else None,
-            sinks=self._with_sinks(Stats()),
+            sinks=self._with_sinks(stats, session),
             titles=self._titles,
             clock=self._health_reporter.clock.trouble(),
+            is_circuit_open=session is not None and session.is_circuit_open,
         )
-        try:
-            return await self._read(snapshot)
-        except ShopPollerError as error:
-            return replace(snapshot, trouble=error.text)
 
     async def _read(self, snapshot: StatusSnapshot) -> StatusSnapshot:
         store, shop = self._store, self._shop
@@ -128,8 +158,8 @@ class Overview:
             known=stats.known,
             set_aside=stats.set_aside,
             rows_set_aside=stats.rows_set_aside,
-            alerts=[alert for name, alert in alerts.items() if not name.startswith((*MARKERS, *PREFIXES))],
-            sinks=_with_mutes(self._with_sinks(stats), alerts, snapshot.now),
+            alerts=_active(alerts),
+            sinks=_with_mutes(self._with_sinks(stats, self._session()), alerts, snapshot.now),
             recent_events=_recent_events(delivered, dead),
             dead=dead,
             delivered=good,
@@ -148,33 +178,31 @@ class Overview:
             self._counted_at, self._counted_dead = anyio.current_time(), dead_letters
         return self._counts
 
-    def _with_sinks(self, stats: Stats) -> list[SinkSnapshot]:
+    def _with_sinks(self, stats: Stats, session: SessionSnapshot | None) -> list[SinkSnapshot]:
         """Return the sinks in the order of the settings, then those that only the store contains."""
-        session = self._session()
         here = dict(zip(self._sinks, session.deliveries, strict=True)) if session is not None else {}
         found = []
         for name in (*self._sinks, *sorted(set(stats.sinks).difference(self._sinks))):
             stored, deliveries = stats.sinks.get(name, SinkStats()), here.get(name)
-            sink = self._with_timing(SinkSnapshot(name, stored, named=name in self._sinks))
-            if deliveries is None:
-                found.append(sink)
-                continue
-            found.append(
-                replace(
-                    sink,
+            sink = SinkSnapshot(name, stored, named=name in self._sinks)
+            if deliveries is not None:
+                sink = SinkSnapshot(
+                    name,
+                    stored,
                     in_flight=deliveries.in_flight,
                     breaker=deliveries.breaker,
                     gone=deliveries.gone,
                     failing_since=deliveries.failing_since,
                     last_error_kind=deliveries.last_error_kind,
                 )
-            )
+            found.append(self._with_timing(sink))
         return found
 
     def _with_timing(self, sink: SinkSnapshot) -> SinkSnapshot:
-        timing, now, oldest_at = self._timings.get(sink.name), self._store.now(), sink.stored.oldest_at
+        timing = self._timings.get(sink.name)
         if timing is None:
             return sink
+        now, oldest_at = self._store.now(), sink.stored.oldest_at
         until = timing.quiet_until(now)
         age = timedelta(0) if oldest_at is None else max(now - oldest_at, timedelta(0))
         return replace(
@@ -213,6 +241,11 @@ class Overview:
         """Delete a dead letter."""
         moved = await self._dead_letters.drop_concurrently(self._shop, [seq])
         return ActionResult.DONE if moved else ActionResult.MISSING
+
+
+def _active(alerts: Mapping[str, Alert]) -> list[Alert]:
+    """Return the alerts about services; other stored alerts are notes of ours."""
+    return [alert for name, alert in alerts.items() if not name.startswith((*MARKERS, *PREFIXES))]
 
 
 def _with_mutes(

@@ -1,17 +1,17 @@
-"""Decides who may use the actions: programs with SHOP_ADMIN_TOKEN, and browsers that signed in with it."""
+"""Decides who may read and act: programs with a token, and browsers that signed in with one."""
 
 import hashlib
-import hmac
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
 SESSION_S = 12 * 3600.0
 MOST_SESSIONS = 16
-"""The oldest session ends when there are more."""
+"""Of each token. The oldest session ends when there are more."""
 WRONG_AT_ONCE = 5
 WRONG_EVERY_S = 12.0
 """How many wrong tokens are checked: some at once, then one per interval. Sessions are not affected."""
@@ -21,25 +21,63 @@ class TooManyError(Exception):
     """There were too many wrong tokens; no token is checked for now."""
 
 
-class AdminAuth:
-    """Checks the token, and keeps the sessions that it opened. Sessions live in memory.
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a token allows.
 
-    Args:
-        token: SHOP_ADMIN_TOKEN.
-        shop: the shop's id; each daemon on this host has its own cookie.
-        clock: monotonic seconds.
+    Attributes:
+        acts: every action, too; else only reading.
+        shops: the ids of the shops that may be read; None for all.
     """
 
-    def __init__(self, token: str, *, shop: str, clock: Callable[[], float] = time.monotonic) -> None:
+    acts: bool = False
+    shops: frozenset[str] | None = None
+
+    def shows(self, shop: str) -> bool:
+        """Return whether this shop may be read."""
+        return self.shops is None or shop in self.shops
+
+
+ADMIN = Grant(acts=True)
+READS_ALL = Grant()
+
+
+class AdminAuth:
+    """Checks tokens, and keeps the sessions that they opened. Sessions live in memory.
+
+    Args:
+        token: SHOP_ADMIN_TOKEN; None if nobody may act.
+        shop: the shop's id; each daemon on this host has its own cookie.
+        readers: what each other token allows. If there is any, nothing may be read without a token.
+        clock: monotonic seconds.
+
+    Attributes:
+        has_actions: whether anybody may act.
+        guards_reading: whether reading needs a token.
+    """
+
+    def __init__(
+        self,
+        token: str | None,
+        *,
+        shop: str,
+        readers: Mapping[str, Grant] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.cookie = f"shop_poller_{hashlib.sha256(shop.encode()).hexdigest()[:8]}"
-        self._token = _digest(token)
+        self.has_actions = token is not None
+        self.guards_reading = bool(readers)
+        self._grants = {_digest(text): grant for text, grant in (readers or {}).items()}
+        if token is not None:
+            self._grants[_digest(token)] = ADMIN
         self._clock = clock
-        self._sessions: dict[str, float] = {}  # the digest of each session, and when it ends; oldest first
+        # By the digest of each session: what it allows, and when it ends; the oldest first.
+        self._sessions: dict[str, tuple[Grant, float]] = {}
         self._wrong = 0.0
         self._wrong_at = clock()
 
-    def accepts(self, token: str) -> bool:
-        """Return whether this is the token. The time it takes reveals nothing about the token.
+    def grant_of(self, token: str) -> Grant | None:
+        """Return what a token allows; None if it is wrong. The time it takes reveals nothing about tokens.
 
         Raises:
             TooManyError: no token is checked for now.
@@ -49,22 +87,27 @@ class AdminAuth:
         self._wrong_at = now
         if self._wrong > WRONG_AT_ONCE - 1:
             raise TooManyError
-        if hmac.compare_digest(_digest(token), self._token):
-            return True
-        self._wrong += 1
-        return False
+        shown = _digest(token)
+        # Digests are compared, and nobody can choose how the digest of a guess begins.
+        grant = self._grants.get(shown)
+        if grant is None:
+            self._wrong += 1
+        return grant
 
-    def start_session(self) -> str:
+    def start_session(self, grant: Grant) -> str:
         """Start a session; return the value of its cookie. The token cannot be derived from it."""
-        session = secrets.token_urlsafe(32)
-        while len(self._sessions) >= MOST_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
-        self._sessions[_digest(session)] = self._clock() + SESSION_S
+        session, now = secrets.token_urlsafe(32), self._clock()
+        self._sessions = {key: kept for key, kept in self._sessions.items() if kept[1] > now}
+        same = [key for key, (other, _) in self._sessions.items() if other == grant]
+        for key in same[: max(0, len(same) - MOST_SESSIONS + 1)]:
+            del self._sessions[key]
+        self._sessions[_digest(session)] = grant, now + SESSION_S
         return session
 
-    def is_signed_in(self, request: Request) -> bool:
-        """Return whether the request comes from a browser that is signed in."""
-        return self._sessions.get(_digest(request.cookies.get(self.cookie, "")), 0.0) > self._clock()
+    def session_grant(self, request: Request) -> Grant | None:
+        """Return what a browser may that is signed in; None if it is not."""
+        grant, ends_at = self._sessions.get(_digest(request.cookies.get(self.cookie, "")), (None, 0.0))
+        return grant if ends_at > self._clock() else None
 
     def end_session(self, request: Request) -> None:
         """End the session of a request."""

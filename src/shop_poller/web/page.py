@@ -32,7 +32,7 @@ def status_page(snapshot: StatusSnapshot, view: ViewContext) -> str:
         under = fill("<p>{text}</p>", text=view.say(calm))
     parts = [
         _notice(view),
-        _verdict(verdict, heading, under),
+        verdict_section(verdict, heading, under),
         _tiles(view, snapshot),
         _chart(view, snapshot),
         sinks(view, snapshot),
@@ -43,7 +43,7 @@ def status_page(snapshot: StatusSnapshot, view: ViewContext) -> str:
     ]
     body = fill(
         '{header}<main id="content" class="wide">{parts}</main>{footer}',
-        header=_header(view, snapshot),
+        header=header(view, snapshot.shop, snapshot.version),
         parts=joined(parts),
         footer=_footer(view, snapshot),
     )
@@ -51,20 +51,27 @@ def status_page(snapshot: StatusSnapshot, view: ViewContext) -> str:
     return document(view, body, title=title, verdict=verdict, refresh=not view.no_refresh)
 
 
-def _header(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
+def header(view: ViewContext, title: str, version: str) -> Markup:
+    """Return the head of a page: its title, and links."""
     other: Locale = "en" if view.locale == "ru" else "ru"
     entry = Markup()
-    if view.actions_enabled and view.signed_in:
+    if view.signed_in or view.reads_by_token:
         entry = fill(
             '<form method="post" action="sign-out"><button>{text}</button></form>', text=view.say("sign out")
         )
     elif view.actions_enabled:
         entry = fill('<a href="sign-in?lang={lang}">{text}</a>', lang=view.locale, text=view.say("sign in"))
+    home = Markup()
+    if view.home:
+        chosen = f"?lang={view.locale}" if view.locale_chosen else ""
+        home = fill('<a href="{url}">{text}</a>', url=view.home + chosen, text=view.say("all shops"))
     return fill(
-        '<header><h1>{shop} <span class="version">shop-poller {version}</span></h1><nav aria-label="{label}">'
-        '<a href="{url}" lang="{other}" hreflang="{other}">{language}</a>{entry}</nav></header>',
-        shop=foreign(snapshot.shop),
-        version=snapshot.version,
+        '<header><h1>{title} <span class="version">shop-poller {version}</span></h1>'
+        '<nav aria-label="{label}">'
+        '{home}<a href="{url}" lang="{other}" hreflang="{other}">{language}</a>{entry}</nav></header>',
+        title=foreign(title),
+        version=version,
+        home=home,
         label=view.say("page"),
         url=view.page_url(lang=other),
         other=other,
@@ -79,7 +86,8 @@ def _notice(view: ViewContext) -> Markup:
     return fill('<section class="notice full" role="status">{text}</section>', text=view.notice)
 
 
-def _verdict(verdict: str, heading: str, under: Markup) -> Markup:
+def verdict_section(verdict: str, heading: str, under: Markup) -> Markup:
+    """Return the section that says how it goes; the verdict is a key of VERDICTS."""
     return fill(
         '<section class="verdict {verdict} full"><h2><span class="sign" aria-hidden="true">{sign}</span>'
         "{heading}</h2>{under}</section>",
@@ -157,7 +165,9 @@ def _poll_now(view: ViewContext, snapshot: StatusSnapshot) -> Markup:
     if not view.actions_enabled:
         return Markup()
     if not view.signed_in:
-        return fill('<p class="soft">{text}</p>', text=view.say("to act"))
+        # This reader has signed in with a token that does not allow actions.
+        text = view.say("reads only" if view.reads_by_token else "to act")
+        return fill('<p class="soft">{text}</p>', text=text)
     if not (snapshot.polling and snapshot.leads):
         return Markup()
     return fill(

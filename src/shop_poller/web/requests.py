@@ -12,6 +12,9 @@ MAX_BODY = 4096
 READ_S = 5.0
 MAX_SEQ = 2**63 - 1
 MOST_EVENTS = 100
+MOST_SELECTED = 200
+"""Shops of one action."""
+MAX_SELECTION = 32 * 1024
 
 
 class ActionRefusedError(Exception):
@@ -44,18 +47,38 @@ async def read_body(request: Request, limit: int) -> bytes | None:
 
 async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form; the first of several with one name."""
+    fields = await _read_fields(request, limit=MAX_BODY, most=8)
+    return {name: values[0] for name, values in fields.items()}
+
+
+async def _read_fields(request: Request, *, limit: int, most: int) -> dict[str, list[str]]:
     try:
         with anyio.fail_after(READ_S):
-            body = await read_body(request, MAX_BODY)
+            body = await read_body(request, limit)
     except (TimeoutError, ClientDisconnect):
         raise ActionRefusedError(408, "failed") from None
     if body is None:
         raise ActionRefusedError(413, "failed")
     try:
-        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=8, keep_blank_values=True)
+        return parse_qs(body.decode("utf-8", "replace"), max_num_fields=most, keep_blank_values=True)
     except ValueError:
         raise ActionRefusedError(400, "failed") from None
-    return {name: values[0] for name, values in fields.items()}
+
+
+async def read_selection(request: Request) -> tuple[list[str], dict[str, str]]:
+    """The selected shops, each once, and the other fields of a form.
+
+    Raises:
+        ActionRefusedError: there is no form, or too many shops are selected.
+    """
+    try:
+        fields = await _read_fields(request, limit=MAX_SELECTION, most=MOST_SELECTED + 8)
+    except ActionRefusedError as error:
+        raise ActionRefusedError(error.status, "too many selected") from None
+    shops = list(dict.fromkeys(fields.pop("shop", [])))
+    if len(shops) > MOST_SELECTED:
+        raise ActionRefusedError(413, "too many selected")
+    return shops, {name: values[0] for name, values in fields.items()}
 
 
 def read_seq(fields: Mapping[str, str]) -> int:

@@ -70,6 +70,7 @@ class StatusSnapshot:
         delivered: deliveries per hour, the earliest first.
         dead_lettered: failed deliveries per hour.
         titles: titles of the owner's own events, by their names.
+        is_circuit_open: this process pauses the shop after failures.
     """
 
     shop: str
@@ -95,6 +96,7 @@ class StatusSnapshot:
     delivered: Sequence[int] = ()
     dead_lettered: Sequence[int] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
+    is_circuit_open: bool = False
 
 
 class ActionResult(StrEnum):

@@ -1,45 +1,28 @@
 """Handles the requests of the status page, and decides who may act. Imported at the first request."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import get_args
+from dataclasses import replace
 
 import anyio
 import structlog
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from shop_poller.core.errors import ShopPollerError
 from shop_poller.core.messages import Locale
 from shop_poller.mutes import LONGEST
 from shop_poller.observability.logging import Log
-from shop_poller.web.admin_auth import SESSION_S, AdminAuth, TooManyError, bearer, same_origin
-from shop_poller.web.forms import form_page, trouble_page
-from shop_poller.web.frame import STYLE_HASH
+from shop_poller.web.admin_auth import AdminAuth, bearer
+from shop_poller.web.forms import trouble_page
 from shop_poller.web.page import status_page
-from shop_poller.web.requests import (
-    ActionRefusedError,
-    read_events,
-    read_form,
-    read_locale,
-    read_mute,
-    read_seq,
-)
+from shop_poller.web.requests import ActionRefusedError, read_events, read_form, read_mute, read_seq
+from shop_poller.web.sign_in import HEADERS, SignIn, html
 from shop_poller.web.snapshot import ActionResult, PageBackend, StatusSnapshot
 from shop_poller.web.view_context import ViewContext
 
 SNAPSHOT_S = 1.0
 """All clients share one snapshot for this time, so that they cannot overload the store."""
 
-HEADERS = {
-    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; img-src data:;"
-    " form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    # Not no-referrer: with it, browsers send "Origin: null" with our own forms, as with foreign ones.
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 REFUSAL_TEXTS: dict[ActionResult, str] = {
     ActionResult.NOT_LEADER: "follows",
     ActionResult.NO_LEADER: "leader",
@@ -63,16 +46,22 @@ class StatusPage:
         backend: provides the data and the actions.
         shop: the shop's id.
         locale: the default language.
-        admin_auth: decides who may act; None: nobody.
+        admin_auth: decides who may read and act; None: everybody may read, and nobody may act.
+        home: the address of the overview of several shops, relative to this page; "" if there is none.
     """
 
     def __init__(
-        self, backend: PageBackend, *, shop: str, locale: Locale, admin_auth: AdminAuth | None
+        self,
+        backend: PageBackend,
+        *,
+        shop: str,
+        locale: Locale,
+        admin_auth: AdminAuth | None,
+        home: str = "",
     ) -> None:
         self._backend = backend
         self._shop = shop
-        self._locale = locale
-        self._admin_auth = admin_auth
+        self._sign_in = SignIn(admin_auth, title=shop, shop=shop, locale=locale, home=home)
         self._snapshot_lock = anyio.Lock()
         self._snapshot: StatusSnapshot | None = None
         self._snapshot_at = 0.0
@@ -83,50 +72,32 @@ class StatusPage:
 
     async def page(self, request: Request) -> Response:
         """Handle GET /: the status."""
-        view = self._view_context(request, self._locale)
+        grant = self._sign_in.reader(request)
+        if isinstance(grant, Response):
+            return grant
+        view = self._view_context(request)
         if view.notice:  # for one reader, once: not kept in _pages
-            return _html(status_page(await self._recent_snapshot(), view))
+            return html(status_page(await self._recent_snapshot(), view))
         snapshot = await self._recent_snapshot()
         if view not in self._pages:
             self._pages[view] = status_page(snapshot, view)
-        return _html(self._pages[view])
+        return html(self._pages[view])
 
     async def sign_in(self, request: Request) -> Response:
         """Handle GET and POST /sign-in."""
-        view = self._view_context(request, self._locale)
-        if request.method != "POST":
-            return _html(form_page(view, self._shop))
-        try:
-            admin_auth = self._require_same_origin(request)
-            fields = await read_form(request)
-            self._check_token(admin_auth, fields.get("token", ""), request)
-        except ActionRefusedError as error:
-            return _html(form_page(view, self._shop, problem=view.say(error.text)), error.status)
-        answer = RedirectResponse(f"./?lang={view.locale}", 303, HEADERS)
-        answer.set_cookie(
-            admin_auth.cookie,
-            admin_auth.start_session(),
-            max_age=round(SESSION_S),
-            httponly=True,
-            samesite="strict",
-            secure=request.headers.get("origin", "").startswith("https://"),
-        )
-        self._log.info("signed in to the status page")
-        return answer
+        return await self._sign_in.form(request)
 
     async def sign_out(self, request: Request) -> Response:
         """Handle POST /sign-out."""
-        if self._admin_auth is not None and same_origin(request):
-            self._admin_auth.end_session(request)
-        return RedirectResponse("./", 303, HEADERS)
+        return await self._sign_in.sign_out(request)
 
     async def act(self, request: Request) -> Response:
         """Handle POST /actions/…; see DONE. A program receives one line, a browser the page."""
         by_program = bearer(request) is not None
-        view = self._view_context(request, "en" if by_program else self._locale)
+        view = self._sign_in.view_context(request, "en" if by_program else None)
         action = request.path_params["action"]
         try:
-            self._authorize(request)
+            self._sign_in.authorize(request)
             fields = await read_form(request) if action != "poll" else {}
             seq = read_seq(fields)
             await self._run_action(action, seq, fields)
@@ -174,37 +145,7 @@ class StatusPage:
         if by_program:
             return PlainTextResponse(f"{view.say(text, **values)}\n", status, HEADERS)
         back = f"../?lang={view.locale}"
-        return _html(trouble_page(view, self._shop, view.say(text, **values), back=back), status)
-
-    def _authorize(self, request: Request) -> None:
-        """Refuse clients that may not act."""
-        token = bearer(request)
-        if token is None:
-            admin_auth = self._require_same_origin(request)
-            if not admin_auth.is_signed_in(request):
-                raise ActionRefusedError(401, "not signed in")
-        elif self._admin_auth is None:
-            raise ActionRefusedError(404, "missing")
-        else:
-            # No browser adds this header to a foreign site's form, so the origin need not be checked.
-            self._check_token(self._admin_auth, token, request)
-
-    def _require_same_origin(self, request: Request) -> AdminAuth:
-        if self._admin_auth is None:
-            raise ActionRefusedError(404, "missing")
-        if not same_origin(request):
-            raise ActionRefusedError(403, "foreign")
-        return self._admin_auth
-
-    def _check_token(self, admin_auth: AdminAuth, token: str, request: Request) -> None:
-        try:
-            if admin_auth.accepts(token):
-                return
-        except TooManyError:
-            raise ActionRefusedError(429, "too many") from None
-        peer = request.client.host if request.client else ""
-        self._log.warning("received a wrong SHOP_ADMIN_TOKEN", peer=peer)
-        raise ActionRefusedError(401, "wrong")
+        return html(trouble_page(view, self._shop, view.say(text, **values), back=back), status)
 
     async def _recent_snapshot(self) -> StatusSnapshot:
         """Return a recent snapshot; clients that arrive while it is read share it."""
@@ -221,30 +162,15 @@ class StatusPage:
                 self._pages = {}
             return self._snapshot
 
-    def _view_context(self, request: Request, default: Locale) -> ViewContext:
-        query = request.query_params
-        chosen = query.get("lang")
-        locale = read_locale(chosen or "", request.headers.get("accept-language", ""), default)
-        done, seq = query.get("done", ""), query.get("seq", "")
-        signed_in = self._admin_auth is not None and self._admin_auth.is_signed_in(request)
-        notice = ""
-        if signed_in and done in DONE and seq.isascii() and seq.isdigit():
-            notice = _result_text(ViewContext(locale), done, int(seq[:20]))
-        return ViewContext(
-            locale=locale,
-            locale_chosen=chosen in get_args(Locale),
-            no_refresh="still" in query,
-            actions_enabled=self._admin_auth is not None,
-            signed_in=signed_in,
-            notice=notice,
-        )
+    def _view_context(self, request: Request) -> ViewContext:
+        """Return who reads, with the result of an action that this browser was redirected from."""
+        view = self._sign_in.view_context(request)
+        done, seq = request.query_params.get("done", ""), request.query_params.get("seq", "")
+        if view.signed_in and done in DONE and seq.isascii() and seq.isdigit():
+            return replace(view, notice=_result_text(view, done, int(seq[:20])))
+        return view
 
 
 def _result_text(view: ViewContext, action: str, seq: int) -> str:
     """Say what was done, and to which dead letter."""
     return view.say(f"done {action}", seq=seq)
-
-
-def _html(text: str, status: int = 200) -> Response:
-    # A lone surrogate cannot be encoded as UTF-8; it must not cause an error.
-    return HTMLResponse(text.encode("utf-8", "replace"), status, HEADERS)

@@ -161,7 +161,12 @@ def _of_sink(sink: SinkSnapshot, now: datetime, *, is_alerted: bool) -> Iterator
     if sink.gone:
         yield Trouble("gone", grave=True, name=sink.name)
     elif sink.breaker in {BreakerState.OPEN, BreakerState.HALF_OPEN}:
-        yield Trouble("open", name=sink.name, cause=sink.last_error_kind or ErrorKind.CIRCUIT_OPEN)
+        yield Trouble(
+            "open",
+            name=sink.name,
+            cause=sink.last_error_kind or ErrorKind.CIRCUIT_OPEN,
+            since=sink.failing_since,
+        )
     elif not sink.muted_s and sink.stored.oldest_at is not None:
         since = sink.stored.oldest_at + sink.quiet_time
         if now - since >= LATE:

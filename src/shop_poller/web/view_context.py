@@ -1,7 +1,7 @@
 """The reader of a page: language, rights, and how numbers and times are written."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from shop_poller.core.messages import Locale
@@ -24,7 +24,10 @@ class ViewContext:
         locale_chosen: the language was chosen by ?lang=, so links keep it.
         no_refresh: the page does not refresh itself.
         actions_enabled: whether there are actions: SHOP_ADMIN_TOKEN is set.
-        signed_in: this browser is signed in.
+        signed_in: this browser is signed in, and may act.
+        reads_by_token: it is signed in, and may only read.
+        home: the address of the overview of several shops; "" if there is none for this reader.
+        query: what the reader chose to see, as a part of an address; "" for no choice.
         notice: the result of an action; "" for none.
     """
 
@@ -34,6 +37,13 @@ class ViewContext:
     actions_enabled: bool = False
     signed_in: bool = False
     notice: str = ""
+    reads_by_token: bool = False
+    home: str = ""
+    query: str = ""
+
+    def with_query(self, query: str) -> "ViewContext":
+        """Return the same reader with another choice of what to see."""
+        return replace(self, query=query)
 
     def say(self, text: str, **values: object) -> str:
         """Return a text in the reader's language."""
@@ -71,11 +81,13 @@ class ViewContext:
         """Return the address of the page, relative to /, with these or the present choices."""
         parameters = [f"lang={lang or self.locale}"] if lang or self.locale_chosen else []
         parameters += ["still=1"] if (self.no_refresh if no_refresh is None else no_refresh) else []
+        parameters += [self.query] if self.query else []
         return f"./?{'&'.join(parameters)}" if parameters else "./"
 
     def action_url(self, name: str) -> str:
         """Return the address of an action that leads back to the page with the same choices."""
-        return f"actions/{name}?lang={self.locale}{'&still=1' if self.no_refresh else ''}"
+        query = f"&{self.query}" if self.query else ""
+        return f"actions/{name}?lang={self.locale}{'&still=1' if self.no_refresh else ''}{query}"
 
     def event(self, event_type: str, titles: Mapping[str, str]) -> Markup:
         """Return the name of an event; the title if it is the owner's own."""

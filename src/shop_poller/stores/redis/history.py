@@ -57,6 +57,15 @@ class RedisDeliveryHistory(RedisPort):
                     counts[hour] += await self._connection.read("ZCOUNT", ages, first, f"({first + HOUR_MS}")
         return counts
 
+    async def count_delivered(self, shop_id: str, *, since: datetime, before: datetime) -> int:
+        """Count the deliveries on the server."""
+        found = 0
+        for shop, sink in await self._order.lanes():
+            if shop == shop_id:
+                ages = self._keys.delivered_by_age(shop, sink)
+                found += await self._connection.read("ZCOUNT", ages, ms(since), f"({ms(before)}")
+        return found
+
     async def delivered(self, shop_id: str, *, since: datetime, before: datetime) -> list[DeliveredEntry]:
         """Read the deliveries by time, then sort them by their events."""
         found: list[DeliveredEntry] = []
