@@ -617,6 +617,7 @@ BUGS = {
         _only_the_first_of_a_group,
         400,
         where=is_read,
+        emphasis=_often("_crowd", "_create", alone=True, patience_s=SOON_S),
     ),
     "a group leaves one out": Bug("core.grouping.GroupFormat", "compose", _one_left_out, 400, where=is_read),
     "programs are told of orders that are not paid yet": Bug(

@@ -284,7 +284,7 @@ class Poller:
         await self._initial_import.begin(report, deadline)
         await self._walk(report, deadline)
         self.polled = True
-        if self._changes.changed("poll", ""):
+        if self._changes.changed(Stage.POLL, ""):
             self._log.info("the shop answers again")
         self._metrics.poll_failing(None)
         await self.outage.over()
@@ -327,7 +327,7 @@ class Poller:
         async with self._errors_reported(Stage.IMPORT, report):
             while self._initial_import.is_due and not self._stop.is_set():
                 await self._initial_import.page(report, deadline)
-                self._changes.changed("import", "")
+                self._changes.changed(Stage.IMPORT, "")
                 if self._next_tick_is_due(deadline):
                     break
         sweep_report = TickReport()  # a separate report: orders read again do not count as read
@@ -338,7 +338,7 @@ class Poller:
                 if not self._sweeper.may_ask(left_s, triggered=self._trigger is not None):
                     break
                 await self._sweeper.page(sweep_report)
-                self._changes.changed("sweep", "")
+                self._changes.changed(Stage.SWEEP, "")
                 has_swept = True
             if self._was_regular_tick and not has_swept and self._sweeper.is_due:
                 self._sweeper.put_off()

@@ -80,7 +80,6 @@ def make_app(
         shop_hooks: receives webhooks at paths with the id of a shop; without it there are no such routes.
         fleet_pages: the pages of several shops.
     """
-
     routes = _health_routes(health_reporter, fleet_pages)
     open_paths = {PATH, f"{PATH}/", *(route.path for route in routes)}
     if hooks is not None:
