@@ -48,6 +48,9 @@ class AlertManager:
         sinks: the names of the sinks, and the filter of each.
         now: our clock.
         on_new_deliveries: called when the outbox has new rows.
+
+    Attributes:
+        failure_is_stored: why polls failed may be stored, and is to be forgotten when one succeeds.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class AlertManager:
         self._sinks = sinks
         self._now = now
         self._on_new_deliveries = on_new_deliveries
+        self.failure_is_stored = False
         self._raised: dict[str, Alert] = {}
         self._unstored: dict[str, Alert] = {}
         self._unrecorded_since: datetime | None = None
@@ -77,6 +81,7 @@ class AlertManager:
     async def load(self) -> None:
         """Load what was raised before this start."""
         self._raised = await self._alerts.alerts(self._message_format.shop_id)
+        self.failure_is_stored = any(service.startswith(POLLS_FAIL) for service in self._raised)
 
     async def raise_for(self, service: str, *, cause: ErrorKind, since: datetime) -> None:
         """Report once that a service does not work. The service itself is not notified.
@@ -113,6 +118,7 @@ class AlertManager:
         since = min([failure.since, *(one.since for one in before)])
         service = f"{POLLS_FAIL}{one_line(failure.text, MOST_REMEMBERED)}"
         alert = Alert(service, failure.kind, since)
+        self.failure_is_stored = True
         await self._alerts.raise_alert(self._message_format.shop_id, alert, (), self._now())
         self._raised[service] = alert
         await self.forget_failure(but=service)
@@ -129,6 +135,7 @@ class AlertManager:
         for service in [one for one in self._raised if one.startswith(POLLS_FAIL) and one != but]:
             await self._alerts.clear_alert(self._message_format.shop_id, service, (), self._now())
             del self._raised[service]
+        self.failure_is_stored = bool(but)
 
     async def _change_cause(self, alert: Alert, cause: ErrorKind) -> None:
         """Store another cause. That of an outage of the store stays, since `can_record` asks for it."""

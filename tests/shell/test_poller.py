@@ -683,6 +683,27 @@ async def test_importing_that_fails_while_walks_work_is_said_once(path: Path) ->
         assert said == ["initial import failed"]
 
 
+async def test_importing_that_fails_again_after_it_worked_is_said_again(path: Path) -> None:
+    async with shop_harness(path) as it:
+        await many_to_import(it)
+        began, pages = anyio.current_time(), 0
+
+        async def failing_now_and_then(query: Query) -> None:
+            nonlocal pages
+            if query.statuses:
+                passed_s = anyio.current_time() - began
+                if passed_s < 90 or (pages and passed_s < 300):
+                    raise refused()
+                pages += 1
+
+        it.shop.before = failing_now_and_then
+        with capture_logs() as logs:
+            async with it.running():
+                await anyio.sleep(1800)
+        said = [entry["event"] for entry in logs if entry["log_level"] in {"warning", "error"}]
+        assert said == ["initial import failed"] * 2
+
+
 async def test_a_long_walk_is_no_outage(path: Path) -> None:
     async with shop_harness(path) as it, it.running():
         await anyio.sleep(1)

@@ -1,6 +1,6 @@
 """Deliberate bugs, to show that the judge bites: each has to be found within so many seeds, from 0 on.
 
-That a daemon ends by an exception finds none: it would as well if the bug were only made badly.
+A crash of the daemon does not count as finding a bug: it would crash as well if the bug were only made badly.
 """
 
 import asyncio

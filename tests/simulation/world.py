@@ -189,7 +189,7 @@ class World:
 
     @property
     def told_time_at(self) -> float:
-        """Since when every process knows what the clocks say: that of Redis is asked now and then."""
+        """When every process has noticed the last change of a clock: Redis is asked now and then."""
         return max(self.clock_set_at, self.server_set_at + ASKS_CLOCK_S)
 
     def host_now(self) -> datetime:
@@ -237,7 +237,7 @@ class World:
         down: bool,
         error: Exception | None = None,
     ) -> Any:
-        """Take a request to its receiver and the answer back; it arrives though nobody may wait any more."""
+        """Take a request to its receiver and the answer back; it arrives even if the asker has given up."""
         if process.dead or down:
             await anyio.sleep(0.01)
             raise error or httpx.ConnectError("made up: connection refused")
@@ -351,7 +351,7 @@ class World:
             receiver.refuses.clear()
         for process in self.processes:
             process.thaw()
-        # What a clock parked that was ahead for a while may have to wait for longer: see decision 16.
+        # Deliveries that were parked by a clock that was ahead may wait longer: see decision 16.
         clocks_s = LONGEST_DELAY.total_seconds() if self.told_time_at >= 0 else 0.0
         self._correct_clocks()
         if self.was_gone or self.rng.random() < 0.3:  # only a start makes a sink that was gone be tried again
@@ -400,7 +400,7 @@ class World:
             await anyio.sleep(self.rng.expovariate(1 / 5))
 
     def _actions(self) -> list[Callable[[], None]]:
-        """What may happen: in each world some of it often, and some of it never."""
+        """What may happen. Each world has its own weights, so some of it never happens there."""
         weights: dict[Callable[[], None], int] = {
             self._create: 9,
             self._change: 12,
@@ -446,7 +446,7 @@ class World:
         return [*always * (1 + len(chosen) // 4), *chosen]
 
     def _emphasized(self, actions: list[Callable[[], None]]) -> list[Callable[[], None]]:
-        """What may happen, and as often what is to happen often; or that alone."""
+        """What may happen, with what is emphasized added, so that it is half of all; or only that."""
         often = [self.action(name) for name in self.emphasis.actions]
         if self.emphasis.alone:
             return often
@@ -458,7 +458,7 @@ class World:
         return action
 
     def _payment(self) -> PaymentMethod:
-        """Where people are told of orders that wait for their payment, some do."""
+        """Some orders wait for their payment, if people read the messages in this world."""
         return self._payments.choice(WAYS_TO_PAY) if is_read(self.seed) else CARD
 
     def _create(self) -> None:

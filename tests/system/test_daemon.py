@@ -129,8 +129,9 @@ def test_ticks_come_on_a_grid_and_what_happens_is_told_within_one(site: Site) ->
 
 
 def test_it_says_how_it_goes_over_http(site: Site) -> None:
-    site.served.faults.add(faults.slow(1.5), times=1)
+    site.served.faults.add(faults.slow(4.0), times=1)
     with site.daemon() as daemon:
+        wait_until(lambda: answers(daemon)["/healthz"][0] == 200, "a healthy start")
         told = answers(daemon)
         assert told["/healthz"] == (200, {"status": "healthy"})
         assert told["/livez"] == (200, {"status": "alive"})

@@ -35,9 +35,9 @@ class Status:
         now: the time of the clock that dates stored rows; None if it is unknown.
         whose: the owner of that clock.
         mutes: the muted sinks, and until when.
-        event_mutes: the same by sink and event type, of single events.
-        quiet_until: when the present quiet hours end, in the owner's time zone, by sink; without sinks that
-            are not quiet.
+        event_mutes: muted events: the end of each mute, by sink and event type.
+        quiet_until: the end of the current quiet hours, in the owner's time zone, by sink; only sinks that
+            are quiet now.
         leader: the process that watches the shop; "" if there is none, None if it cannot be known.
         failure: why polls fail; None if the last one succeeded.
         interval_s: seconds between polls; 0 if polling is off.

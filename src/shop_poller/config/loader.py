@@ -55,10 +55,10 @@ class GatheredSettings:
     """Settings as found, not yet validated.
 
     Attributes:
-        values: by the names of the settings.
+        values: by the name of the setting.
         origins: the origin of each value, for messages.
         shops: the tables [[shops]] of the file.
-        problems: what could not be read.
+        problems: one line for each thing that could not be read.
         files: files that secrets, or all settings, were read from.
         ignored: variables that begin as ours do, and may be another program's.
         variables: those of .env and the environment.
@@ -302,7 +302,7 @@ def _toml(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _has_secrets(tables: Iterable[Any]) -> bool:
-    """Return whether one of these tables has a secret itself, not just a reference to it."""
+    """Return whether one of these tables contains a secret itself, not a reference to one."""
     return any(
         isinstance(table, dict) and not table.keys().isdisjoint({*SECRETS, READ_TOKEN}) for table in tables
     )

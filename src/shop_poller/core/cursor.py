@@ -30,8 +30,8 @@ the shop's count wrong."""
 MAX_PAGES = 1000
 """Pages of one walk. If a shop changes faster than it can be read, the next tick continues."""
 MAX_PAGE_NUMBER = 100
-"""The highest page number to request while the pages of a shop have nothing new. If all of them are empty,
-they are searched again only after the shop's count has changed."""
+"""The highest page number that is requested while pages show nothing new. If all of them were empty, they are
+searched again only after the shop's count has changed."""
 MAX_EXCLUDE = 50_000
 """The most orders to exclude from one request: more than this within one second is an error of the shop."""
 
@@ -54,12 +54,12 @@ class KeysetPosition:
         bound: only orders after this second in the list are requested; the second itself is excluded.
         already_read: orders after the bound that were read already, and their instants; excluded by id.
         descending: True: the list is sorted by creation, newest first. False: by modification, oldest first.
-        page_number: the page to request. It is above 1 only if the first page has nothing new although the
-            list continues: the shop hides all of that page from us, or it ignores the excluded ids.
+        page_number: the page to request. It is above 1 only if page 1 showed nothing new although the list
+            continues. Then the shop hides that page, or it ignores the excluded ids.
         repeated_ids: the ids of the last response if it contained nothing new; else empty.
         largest_page: the most orders seen on one page of this shop.
-        counts_when_empty: the shop's counts when all pages that it reported were empty; None if that never
-            happened.
+        counts_when_empty: the shop's counts when a search through all its pages found nothing; None if there
+            was no such search.
     """
 
     bound: datetime
@@ -78,10 +78,8 @@ class KeysetPosition:
     def advance(self, page: Page, per_page: int) -> "KeysetPosition | None":
         """Return the position after a page; None at the end of the list.
 
-        The next request starts just before the first order of this page, not after its last one. The last
-        order may have been changed while the shop built the page. Then it has its new date in its old place,
-        and a walk that starts after that date would skip everything in between. This cannot happen with the
-        first order, unless the whole page was changed or the page is no longer in order.
+        The next request starts just before the *first* order of the page. The last order may have been
+        changed while the shop built the page; a walk that starts after its new date would skip orders.
 
         Args:
             page: the response.
@@ -148,8 +146,8 @@ class KeysetPosition:
             if is_many:
                 raise _repeating() if ids & self.already_read.keys() else _ignoring_time()
             return None  # the shop sends a few orders with every response; the list has no others
-        # The shop ignores the excluded ids. An order that it sent twice with the same instant is really in
-        # that place, so the walk may resume there.
+        # The shop ignores the excluded ids. An order that it sent twice with the same instant has not moved,
+        # so it is safe to resume there.
         confirmed = [at for order_id, at in rows if at is not None and self.already_read.get(order_id) == at]
         if in_order and confirmed and not self.bound_excludes(resume_at := self._just_before(confirmed[-1])):
             return self._moved_to(resume_at, {})

@@ -6,7 +6,8 @@
 
 Every sink has its own dispatcher, so that a sink that is down does not delay the others. The pump claims at
 most as many rows as the stream has room for. It claims only the oldest row of each key, so that an order's
-events arrive in order. While the sink is down, the stream is empty, and at most once a minute one row probes.
+events arrive in order. While the sink is down, the stream stays empty. At most once a minute, one row is sent
+as a probe.
 
 For a sink with quiet hours or groups, the claimed deliveries first pass `Gathering`.
 """
@@ -203,7 +204,7 @@ class Dispatcher:
         self._check_requested.set()
 
     def mute_changed(self, *, unmuted: bool = False) -> None:
-        """Follow at once that the sink, or events of it, were muted or unmuted."""
+        """Apply a change of the mutes of the sink, or of its events, at once."""
         self._must_release = self._must_release or unmuted  # events that were muted are parked
         self._sender.interrupt()
         self.check_soon()
@@ -223,7 +224,8 @@ class Dispatcher:
         """
         self._in_haste = until_idle
         queue, queued = anyio.create_memory_object_stream[Delivery](self._plan.queue_size)
-        # An item is up to `at_once` outcomes. Bound their number: they stay in memory while the store fails.
+        # One item holds up to `at_once` outcomes. The stream is bounded, so that outcomes do not fill the
+        # memory while the store fails.
         size = max(1, self._plan.queue_size // self._sender.at_once)
         outcomes, outcomes_in = anyio.create_memory_object_stream[Sequence[Outcome]](size)
         async with anyio.create_task_group() as tasks:
@@ -336,8 +338,8 @@ class Dispatcher:
         """Claim deliveries whose events are not muted.
 
         Args:
-            due_by: those that are due then.
-            limit: the most. If all of these are muted, a claim of parked ones returns more.
+            due_by: claim deliveries that are due by this time.
+            limit: the most to claim. If all of them are muted, the next claim may return more.
         """
         while True:
             claimed = await self._outbox.claim(self._name, now=due_by, limit=limit)
@@ -452,7 +454,7 @@ class Dispatcher:
         self._has_unreported_dead_letters = self._recording_recovered = False
         try:
             failing_since = self._sender.failing_since
-            # In quiet hours, a sink fails only if something urgent failed in them.
+            # During quiet hours, a sink counts as failing only if an urgent delivery failed in them.
             is_tried = not self._was_quiet or self._sender.has_failed_again
             if failing_since is not None and is_tried and self._sender.failing_for >= ALERT_DOWN_AFTER:
                 await self._alert_manager.raise_for(
@@ -487,7 +489,7 @@ class Dispatcher:
         has_room = True
         if self._gathering is not None:
             wait_s = self._gathering.wait_s(anyio.current_time())
-            # What is still to be put back could not be recorded.
+            # If something is still to be put back, recording it failed: retry soon.
             check_every_s = min(check_every_s, STORE_WAIT_S if self._gathering.put_back else wait_s)
             has_room = self._outcome_recorder.in_flight < self._plan.queue_size
         due_at = await self._outbox.next_due(self._name) if has_room else None

@@ -72,7 +72,8 @@ class Outage:
             TemporaryError: STORE, the recovery could not be reported; call again.
         """
         self.failure = self._attempted_at = None
-        await self._alert_manager.forget_failure()
+        if self._alert_manager.failure_is_stored:
+            await self._alert_manager.forget_failure()
         await self._alert_manager.clear(self._plan.shop)
 
     async def alert_if_due(self) -> None:

@@ -107,7 +107,7 @@ class Poller:
         )
         self._metrics = metrics
         self._stop = anyio.Event()
-        self._trigger: PollTrigger | None = None  # since the last tick began; "poll now" has priority
+        self._trigger: PollTrigger | None = None  # since the last tick began; OWNER replaces WEBHOOK
         self._wait_ended = anyio.Event()  # ends a wait; replaced by each wait
         self._began_at = -math.inf
         self._next_at = -math.inf
@@ -203,7 +203,8 @@ class Poller:
     def _probe_at(self, report: TickReport) -> float:
         """Return when to retry, on the event loop's clock.
 
-        It is within a minute if the shop is unavailable, else never: the next tick is soon enough.
+        A minute after the last request if the shop is unavailable; otherwise infinity, because the regular
+        tick is soon enough.
         """
         is_unavailable = report.error is not None and report.error.kind is ErrorKind.UNAVAILABLE
         return self._fetcher.requested_at + PROBE_EVERY_S if is_unavailable else math.inf
@@ -320,8 +321,8 @@ class Poller:
     async def between_ticks(self, report: TickReport, deadline: float) -> None:
         """After a successful tick: continue the initial import, then sweep if it is time.
 
-        Both end when the next tick is due or triggered. The import reads at least one page first. Pending
-        responses are awaited.
+        Both stop when the next tick is due or triggered, but not in the middle of a request. The import reads
+        at least one page.
         """
         await self.read_held_refunds(report, deadline, waits=False)
         async with self._errors_reported(Stage.IMPORT, report):

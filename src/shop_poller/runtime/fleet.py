@@ -58,7 +58,7 @@ class AllShops:
         """Start all shops, and wait for the stop."""
         for shop_id in self._shops:
             start_shop(shop_id)
-        if not stop.is_set():  # else do not await: the started tasks would begin to run
+        if not stop.is_set():  # if it stops already, return without awaiting, so that the shops never start
             await stop.wait()
 
     async def leave(self) -> None:
@@ -70,8 +70,8 @@ class FleetPolicy:
     """How the shops are watched.
 
     Attributes:
-        ends_on_failure: the process requires every shop. Each is opened before anything else starts, and a
-            failure ends the fleet. If false, a failed shop is retried, and the other shops are watched.
+        ends_on_failure: every shop must be opened before anything starts, and any failure ends the process.
+            If false, a failed shop is retried, and the other shops are watched.
         limiter: bounds concurrent polls; each shop is polled at its own point of the interval. Without a
             limiter, shops are polled immediately.
         grace: time for the work in progress when a shop is stopped.
@@ -144,8 +144,8 @@ class Fleet:
             for slot in self.slots.values():
                 slot.stop.set()
             await assignment.leave()  # now, so that the others take each shop as soon as it is released
-        for failure in self._failures:
-            raise failure
+        if self._failures:
+            raise self._failures[0]
 
     async def _watch_until_stopped(self, slot: ShopSlot, scope: anyio.CancelScope) -> None:
         """Watch one shop until its slot is stopped."""

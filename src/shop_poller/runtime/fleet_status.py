@@ -24,7 +24,7 @@ STUCK_S = 60.0 + LOOK_EVERY_S
 
 
 class FleetStatus:
-    """Reports the status of the shops. For the methods see web.routes.HealthReporter.
+    """Reports the status of the shops. For the methods see web.routes.HealthSource.
 
     An unhealthy process is restarted. So one unhealthy shop does not make the process unhealthy as long as
     another shop is polled. The metrics show the unhealthy shop, and its administrators are notified.

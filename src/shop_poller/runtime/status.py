@@ -17,7 +17,7 @@ from shop_poller.runtime.leader_session import SessionHealth
 
 
 class HealthReporter:
-    """Reports the status of one shop. For the methods see web.routes.HealthReporter.
+    """Reports the status of one shop. For the methods see web.routes.HealthSource.
 
     Args:
         shop: the shop's id.

@@ -33,10 +33,10 @@ def parse_sink(address: str) -> SinkConfig:
     if found and scheme.lower() in SCHEMES:
         return AppriseConfig.parse(PREFIX + address)
     sink_name(address.partition("#")[2], "")  # whatever the kind, a wrong #name is reported first
-    # Nothing else is shown: without its scheme, an address may begin with its password.
+    # Only the scheme is shown: the rest may be a password.
     may_be_shown = found and place and SCHEME.fullmatch(scheme) and is_harmless(scheme, is_name=True)
     if not may_be_shown:
-        split(address)  # what is wrong with its form says more
+        split(address)  # raises a more precise error if its form is wrong
     *formats, last = (sink.address_format for sink in SINKS)
     raise ValueError(
         Text(

@@ -1,6 +1,6 @@
 """The rows of the outbox, from the commit that adds them (scripts/commit.lua) to the ack or the dead letters.
 
-A row is the head of its line when it is the oldest undelivered one of its shop, sink and key. Only heads are
+A row is the head of its line if it is the oldest undelivered row of its shop, sink and key. Only heads are
 due, which keeps the events of an order in order.
 """
 
@@ -34,7 +34,7 @@ from shop_poller.stores.redis.port import RedisPort
 EXPIRE_SCAN = 5000
 """Most rows that one search for expired deliveries reads."""
 MOST_ROUNDS = 100
-"""A claim that finds only damaged rows stops after this many times its limit of rows."""
+"""A claim gives up after this many rounds in which it finds damaged rows."""
 
 
 class RedisOutbox(RedisPort):
@@ -121,7 +121,7 @@ class RedisOutbox(RedisPort):
         return True
 
     async def clamp_due(self, sink: str, *, latest: datetime) -> int:
-        """Make heads that are due after `latest` due then, a bounded number at a time."""
+        """Move due times that are later than `latest` back to it, a bounded number at each call."""
         due, at = self._keys.due(sink), ms(latest)
         late = await self._connection.read("ZRANGEBYSCORE", due, f"({at}", "+inf", "LIMIT", 0, CLAMP_LIMIT)
         if late:
@@ -138,8 +138,8 @@ class RedisOutbox(RedisPort):
         heads = await self._order.earliest(self._keys.due(sink), len(claimed) + 1)
         if not heads and not claimed:
             await self._look_for_stuck(sink)
-        # Another program put a member that is not a number there. A claim detects it, and the next session
-        # repairs the order.
+        # A member that is not a number was put there by another program. It is returned as due: the claim
+        # detects it, and the next session repairs the order.
         free = (due for seq, due in heads if not (COUNTED.fullmatch(seq) and int(seq) in claimed))
         return next(free, None)
 
@@ -147,8 +147,8 @@ class RedisOutbox(RedisPort):
         """Move unclaimed heads that became heads before an instant to the dead letters.
 
         A row never becomes a head before it is created. So only rows created before the instant are read, the
-        oldest first, at most `EXPIRE_SCAN`; the next call continues there. The dates of rows created by a
-        clock that was ahead say nothing: some of these rows are read too.
+        oldest first, at most `EXPIRE_SCAN`; the next call continues there. Rows with a date
+        in the future are not trusted, so some of them are read as well.
         """
         expired: list[Delivery] = []
         left = EXPIRE_SCAN
@@ -180,7 +180,9 @@ class RedisOutbox(RedisPort):
         """Return expired heads of a lane, from the last position on, and how many rows were read."""
         claimed, expired, looked = self._claims.seqs.get(sink, set()), list[Delivery](), 0
         begin = at = self._claims.looked_at.get(age, 0)
-        end: int | None = None  # once the search starts again at the oldest row, it ends where it began
+        end: int | None = (
+            None  # set after the search starts again at the oldest row; it then ends where it began
+        )
         while looked < most and len(expired) < EXPIRE_LIMIT and (end is None or at < end):
             size = CHUNK if end is None else min(CHUNK, end - at)
             rows = pairs(await self._connection.read("ZRANGE", age, at, at + size - 1, "WITHSCORES"))
@@ -235,7 +237,7 @@ class RedisOutbox(RedisPort):
         return [one for one in found if one.waits_since(now) <= head_before], len(read) - len(found)
 
     async def _order_needed(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Run a script that detects a wrong index of the deliveries even if no part of it is missing."""
+        """Run a script that needs the index of the deliveries. If it finds that wrong, mark it for repair."""
         try:
             return await self._connection.fenced(script, keys, args)
         except TemporaryError:
