@@ -656,9 +656,9 @@ BUGS = {
         "runtime.fleet_status.FleetStatus",
         "health",
         _always_healthy,
-        300,
+        900,
         fleets=_slow,
-        emphasis=_often("_all_down"),
+        emphasis=_often("_all_down", "_create", alone=True),
     ),
     "/healthz of a fleet is that of its worst shop": Bug(
         "runtime.fleet_status.FleetStatus", "health", _unhealthy_for_one, 300, fleets=_slow_files

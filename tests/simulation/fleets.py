@@ -329,15 +329,10 @@ class FleetWorld(World):
 
     def _all_down(self) -> None:
         """All shops are down, as when a hosting company is."""
-        for shop in self.shops.values():
-            shop.shop_is_down = True
         self.note("all shops are down")
-
-        def over() -> None:
-            for shop in self.shops.values():
-                shop.shop_is_down = False
-
-        self._later(self.rng.choice([60, 900]), over)
+        lasts_s = self.rng.choice([60, 900])
+        for shop in self.shops.values():
+            shop.be_down(lasts_s)
 
     def _lose_egress(self) -> None:
         """A process reaches Redis, but not its shops, or not one of them."""

@@ -533,10 +533,13 @@ class World:
         self.note(f"the shop: {trouble.name}")
 
     def _shop_outage(self) -> None:
-        lasts_s = self.rng.choice(self.outages_s)
+        self.note("the shop is down")
+        self.be_down(self.rng.choice(self.outages_s))
+
+    def be_down(self, lasts_s: float) -> None:
+        """The shop does not answer for so long; of several outages at once, the last one counts."""
         self.shop_is_down = True
         self._outage_ends_at = max(self._outage_ends_at, self.loop.time() + lasts_s)
-        self.note("the shop is down")
 
         def over() -> None:
             self.shop_is_down = self.loop.time() < self._outage_ends_at

@@ -200,9 +200,12 @@ def test_garbage_changes_nothing(site: Site, name: str) -> None:
     assert done.code == 3
     (complaint,) = done.complaints
     assert complaint.startswith("shop-poller: the shop could not be read: ")
-    assert site.status() == before
+    after = site.status()
+    assert after.pop("polls_fail")["error"]
+    assert after | {"problems": before["problems"]} == before, "but for why polls fail"
     site.served.faults.clear()
     assert site.once().code == 0
+    assert site.status().keys() == before.keys()
     assert site.receiver.story(order) == ["new", "refunded"]
 
 

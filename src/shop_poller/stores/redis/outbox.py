@@ -34,7 +34,7 @@ from shop_poller.stores.redis.port import RedisPort
 EXPIRE_SCAN = 5000
 """Most rows that one search for expired deliveries reads."""
 MOST_ROUNDS = 100
-"""A claim gives up after this many rounds in which it finds damaged rows."""
+"""A claim stops after this many rounds in which it finds damaged rows."""
 
 
 class RedisOutbox(RedisPort):
