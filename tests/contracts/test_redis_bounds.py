@@ -17,7 +17,8 @@ from shop_poller.core.errors import TemporaryError
 from shop_poller.core.model import UnreadableOrder
 from shop_poller.ports import Ack, Backfill, Batch, MoveToDeadLetters, Retry
 from shop_poller.stores import StorePool
-from shop_poller.stores.redis import RedisStore, codec, lease
+from shop_poller.stores.redis import RedisStore, codec, connection, lease
+from shop_poller.stores.redis import client as redis_client
 from shop_poller.stores.redis.connection import RedisConnection
 from shop_poller.stores.redis.keys import LANE
 from shop_poller.stores.redis.renewals import Renewals
@@ -387,7 +388,10 @@ async def test_an_outbox_that_is_kept_compact_is_repaired_too(
     """Its scan answers all rows at once, more than Lua takes as arguments."""
     compact = [part for kind in ("hash", "zset") for part in (f"--{kind}-max-listpack-entries", "100000")]
     compact += ["--hash-max-listpack-value", "100000", "--zset-max-listpack-value", "100000"]
-    monkeypatch.setattr(lease, "LEASE_S", 300.0)  # nobody renews it, and a busy machine is slow
+    # Nobody renews the lease, and a busy machine is slow.
+    monkeypatch.setattr(lease, "LEASE_S", 300.0)
+    monkeypatch.setattr(connection, "PATIENCE_S", 120.0)
+    monkeypatch.setattr(redis_client, "ANSWER_TIMEOUT_S", 60.0)
     with redis_server(tmp_path, *compact) as server, server.client as client:
         store = RedisStore(parse_redis(server.url), prefix=PREFIX, first_shop=SHOP)
         assert await store.take()
