@@ -46,7 +46,7 @@ def wheel(built: Path) -> Path:
 
 
 def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
-    kinds = {".py", ".sql", ".lua", ".json", ".service", ".conf", ".env", ".typed", ".html", ".css"}
+    kinds = {".py", ".sql", ".lua", ".json", ".service", ".conf", ".env", ".typed", ".html", ".css", ".toml"}
     there = {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert {path.suffix or path.name for path in there} <= kinds, "a new kind of file: is it in the wheel?"
     with zipfile.ZipFile(wheel) as archive:
