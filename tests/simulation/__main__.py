@@ -42,6 +42,9 @@ def _hunt(name: str, start: int) -> int:
         with bug.in_place():
             result = run(seed, bug.emphasis)
         if signs := [one for one in result.verdicts if one not in result.crashes]:
+            if otherwise := run(seed, bug.emphasis).verdicts:
+                print(f"seed {seed} is not well without the bug either: {otherwise[0]}")
+                return 1
             print(f"found by seed {seed}: {signs[0]}")
             return 0
     print(f"not found within {bug.within} seeds")

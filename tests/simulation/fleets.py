@@ -343,11 +343,11 @@ class FleetWorld(World):
             self.note(f"{process} does not reach {which}: {how}")
             self._later(self.rng.choice([30, 200, 600]), lambda: process.egress.pop(which, None))
 
-    def _trouble_the_store(self, trouble: Any, call: str = "", *, likely: float = 1.0) -> None:
+    def _trouble_the_store(self, trouble: Any, call: str = "", **what: Any) -> None:
         if self.plan.on_redis:
-            super()._trouble_the_store(trouble, call, likely=likely)
+            super()._trouble_the_store(trouble, call, **what)
         else:
-            self.rng.choice([*self.shops.values()])._trouble_the_store(trouble, call, likely=likely)
+            self.rng.choice([*self.shops.values()])._trouble_the_store(trouble, call, **what)
 
     def _backup(self) -> None:
         states = (

@@ -8,6 +8,7 @@ from contextlib import ExitStack, nullcontext
 from contextvars import Context, copy_context
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -77,7 +78,6 @@ SHOP_TROUBLES: tuple[Callable[[Random], faults.Fault], ...] = (
 )
 
 
-WRITES_OFTEN = ("commit", "record_outcomes")
 ASKS_CLOCK_S = 12.0
 """Each renewal of the lease asks Redis for the time; some may fail."""
 
@@ -605,25 +605,18 @@ class World:
         if (process := self._someone()) is not None:
             self._freeze_for_a_while(process)
 
-    def _freeze_for_a_while(self, process: Process) -> None:
+    def _freeze_for_a_while(self, process: Process, *, lasts_s: float | None = None) -> None:
         if process.alive and not process.frozen:
             process.freeze()
-            self._later(self.rng.choice([1, 8, 11, 13, 40]), process.thaw)
+            self._later(lasts_s or self.rng.choice([1, 8, 11, 13, 40]), process.thaw)
             self.disturbances += 1
 
     def _freeze_before_a_write(self) -> None:
         """For longer than a lease lasts: another one writes meanwhile."""
         for process in self.processes:
             if process.alive:
-                process.ambush = (f"before {self.rng.choice(WRITES_OFTEN)}", self._long_freeze(process))
-
-    def _long_freeze(self, process: Process) -> Callable[[], None]:
-        def freeze() -> None:
-            process.freeze()
-            self.disturbances += 1
-            self._later(20, process.thaw)
-
-        return freeze
+                call = self.rng.choice(["commit", "record_outcomes"])
+                process.ambush = (f"before {call}", partial(self._freeze_for_a_while, process, lasts_s=20))
 
     def _ambush(self) -> None:
         """Something befalls a daemon at a moment when it hurts."""
@@ -646,21 +639,21 @@ class World:
 
     def _store_outage(self) -> None:
         """Longer than a lease lasts, so every session ends."""
-        self.disturbances += 1
-        self.place.troubles["refused", ""] = 1.0
-        self.note("the store is away")
-        self._later(30, lambda: self.place.troubles.pop(("refused", ""), None))
+        self._trouble_the_store("refused", lasts_s=30)
 
     def _refuse_outcomes(self) -> None:
         """What was delivered cannot be recorded for a while; everything else goes on."""
         self._trouble_the_store("refused", "record_outcomes")
 
-    def _trouble_the_store(self, trouble: Trouble, call: str = "", *, likely: float = 1.0) -> None:
+    def _trouble_the_store(
+        self, trouble: Trouble, call: str = "", *, likely: float = 1.0, lasts_s: float | None = None
+    ) -> None:
         """One of its methods fails for a while, or any of them."""
         self.disturbances += 1
         self.place.troubles[trouble, call] = likely
         self.note(f"the store: {trouble} {call}, {likely}")
-        self._later(self.rng.choice([1, 5, 30]), lambda: self.place.troubles.pop((trouble, call), None))
+        over = partial(self.place.troubles.pop, (trouble, call), None)
+        self._later(lasts_s or self.rng.choice([1, 5, 30]), over)
 
     def _backup(self) -> None:
         if self.judge.oracle is not None:
