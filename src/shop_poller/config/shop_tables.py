@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shop_poller.config.loader import READ_TOKEN, read_secret
 from shop_poller.config.settings import SECRETS, Settings
@@ -49,22 +49,34 @@ OF_TABLES = (
 """Keys of a table besides the settings."""
 
 
-def read_table(
-    table: Mapping[str, Any], *, environ: Mapping[str, str], home: Path
-) -> tuple[dict[str, Any], list[str], set[str]]:
+class ShopTable(NamedTuple):
+    """The content of a table.
+
+    Attributes:
+        own: its settings, by name.
+        tags: its tags; none if they have a problem.
+        problems: one line per problem.
+        unread: the secrets that it names and that cannot be read.
+    """
+
+    own: dict[str, Any]
+    tags: tuple[str, ...]
+    problems: list[str]
+    unread: set[str]
+
+
+def read_table(table: Mapping[str, Any], *, environ: Mapping[str, str], home: Path) -> ShopTable:
     """Read a table.
 
     Args:
         table: as TOML has it.
         environ: the variables that it may refer to.
         home: the directory for relative paths.
-
-    Returns:
-        Its settings, its problems, and the secrets that it names and that cannot be read.
     """
     own: dict[str, Any] = {}
     unread: set[str] = set()
-    problems = _given_twice(table) + _wrong_marks(table)
+    tags, wrong_marks = _marks(table)
+    problems = _given_twice(table) + wrong_marks
     for name, value in table.items():
         of, _, how = name.rpartition("_")
         if name in OF_ALL:
@@ -85,19 +97,18 @@ def read_table(
                 problems.append(Text("{name}: {problem}", name=name, problem=text_of(error)))
         else:
             problems.append(_no_such_setting(name))
-    return own, problems, unread
+    return ShopTable(own, tags, problems, unread)
 
 
-def _wrong_marks(table: Mapping[str, Any]) -> list[str]:
-    """Return the problems of what is no setting."""
+def _marks(table: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the tags of a table, and the problems of what is no setting."""
     problems: list[str] = []
     if not isinstance(table.get(WAS_ALONE, False), bool):
         problems.append(Text("{name}: should be true or false", name=WAS_ALONE))
     try:
-        parse_tags(table.get(TAGS, []))
+        return parse_tags(table.get(TAGS, [])), problems
     except ValueError as error:
-        problems.append(Text("{name}: {problem}", name=TAGS, problem=text_of(error)))
-    return problems
+        return (), [*problems, Text("{name}: {problem}", name=TAGS, problem=text_of(error))]
 
 
 def _no_such_setting(name: str) -> str:

@@ -16,9 +16,8 @@ from pydantic import SecretStr
 
 from shop_poller.config.loader import READ_TOKEN, GatheredSettings, config_credential, gather, validate
 from shop_poller.config.settings import Settings, SettingsError
-from shop_poller.config.shop_tables import OF_ONE, TABLE_SECRETS, TAGS, WAS_ALONE, read_table
+from shop_poller.config.shop_tables import OF_ONE, TABLE_SECRETS, WAS_ALONE, read_table
 from shop_poller.config.sinks import SinkParser
-from shop_poller.config.tags import parse as parse_tags
 from shop_poller.core.showing import is_harmless, shown
 from shop_poller.core.spelling import closest
 from shop_poller.core.translatable import Text
@@ -257,7 +256,7 @@ def _shop(
 ) -> tuple[Settings | None, list[str]]:
     if not isinstance(table, dict):
         return None, [Text("should be a table that begins with [[shops]]")]
-    own, problems, unread = read_table(table, environ=found.variables, home=home)
+    own, tags, problems, unread = read_table(table, environ=found.variables, home=home)
     shop_id = own.get("shop_id")
     if shop_id is None:
         problems.append(Text("SHOP_ID: is missing; each table of [[shops]] needs its own shop_id"))
@@ -275,9 +274,7 @@ def _shop(
     )
     if settings is not None and not table.get(WAS_ALONE):
         settings = settings.model_copy(update=_state_setting(settings))
-    if settings is not None and not problems:
-        settings = settings.with_tags(parse_tags(table.get(TAGS, [])))
-    return settings, problems + wrong
+    return settings.with_tags(tags) if settings else None, problems + wrong
 
 
 def _of_shops(problem: str, names: Sequence[str], most: int) -> str:

@@ -14,6 +14,7 @@ from shop_poller.ports import Store
 from shop_poller.runtime.factory import make_metrics, sink_timings
 from shop_poller.runtime.status import HealthReporter
 from shop_poller.runtime.status_page_data import Overview
+from shop_poller.web.shop_pages import AbsentShop
 from shop_poller.web.snapshot import ActionResult, StatusSnapshot
 
 
@@ -60,8 +61,8 @@ def followed_overview(settings: Settings, store: Store, metrics_registry: Metric
     )
 
 
-class UnwatchedShop:
-    """A shop that nobody can show now: this process alone could watch it, and has not begun. A PageBackend.
+class UnwatchedShop(AbsentShop):
+    """A shop that nobody can show now: this process alone could watch it, and has not begun.
 
     Args:
         settings: of the shop.
@@ -69,6 +70,7 @@ class UnwatchedShop:
     """
 
     def __init__(self, settings: Settings, *, is_failed: bool) -> None:
+        super().__init__(ActionResult.NOT_HERE)
         self._settings = settings
         self.is_failed = is_failed
 
@@ -88,19 +90,3 @@ class UnwatchedShop:
     async def snapshot(self) -> StatusSnapshot:
         """Return the data of the page."""
         return self.described()
-
-    async def poll_now(self) -> ActionResult:
-        """Do nothing."""
-        return ActionResult.NOT_HERE
-
-    async def mute(self, sink: str, for_s: float, events: Sequence[str] = ()) -> ActionResult:  # noqa: ARG002 - a PageBackend
-        """Do nothing."""
-        return ActionResult.NOT_HERE
-
-    async def replay(self, seq: int) -> ActionResult:  # noqa: ARG002 - a PageBackend
-        """Do nothing."""
-        return ActionResult.NOT_HERE
-
-    async def drop(self, seq: int) -> ActionResult:  # noqa: ARG002 - a PageBackend
-        """Do nothing."""
-        return ActionResult.NOT_HERE
